@@ -1,0 +1,183 @@
+"""What arrives at the keeper: results at joins, gates and sleeps, delayed retries, failed inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from streams.engine import gates
+from streams.engine import payload as payloads
+from streams.engine.actions import Publish
+from streams.engine.flow import Flow
+from streams.engine.messages import DEAD, INPUT, RETRY, Delivery, Origin, make, origin_of
+from streams.engine.payload import Payload
+from streams.engine.rows import Parked, Row, Wait
+from streams.engine.settle import floors, join_is_ready
+from streams.engine.turn import Turn
+from streams.engine.view import ScopeRows, gate_names, settled_rows
+from streams.event import Event
+from streams.topology.plan import KEEPER_RUN, USER_CODE, Part, Plan
+
+
+def handle(turn: Turn, delivery: Delivery) -> None:
+    """Decides on one hold event, and on all that follows within this turn."""
+    turn.arrivals.append(delivery)
+    drain(turn)
+
+
+def drain(turn: Turn) -> None:
+    """Brings every arrival of this turn on; past the inline limit through the hold topic."""
+    while turn.arrivals:
+        delivery = turn.arrivals.popleft()
+        if turn.may_inline():
+            _arrive(turn, delivery)
+        else:
+            turn.do(Publish(turn.naming.hold, delivery.scope, _again(turn, delivery)))
+
+
+def _again(turn: Turn, delivery: Delivery) -> Event:
+    plan = turn.plan(delivery.digest)
+    more = {"via": delivery.via} if delivery.via else {}
+    if delivery.due:
+        more["due"] = str(delivery.due)
+    return make(
+        delivery.type, plan, origin_of(delivery), delivery.part, delivery.id,
+        delivery.data or b"{}", turn.now, turn=delivery.turn, attempt=delivery.attempt,
+        source=delivery.via, cause=delivery.cause, **more,
+    )  # fmt: skip
+
+
+def is_late(turn: Turn, delivery: Delivery, rows: ScopeRows, plan: Plan) -> bool:
+    """Nothing may follow from it any more: the job is over, or was restarted since."""
+    job = rows.job
+    if job is None or job.ended or job.stopping is not None:
+        return True
+    return delivery.epoch < floors(plan, job.restarts).get(delivery.part, 0)
+
+
+def _arrive(turn: Turn, delivery: Delivery) -> None:
+    plan = turn.plan(delivery.digest)
+    rows = turn.read(delivery.scope)
+    if delivery.type == DEAD:
+        _keep_dead(turn, delivery, rows)
+        return
+    if delivery.part not in plan.by_path or is_late(turn, delivery, rows, plan):
+        return
+    part = plan.by_path[delivery.part]
+    if delivery.type == RETRY:
+        _keep_retry(turn, delivery)
+    elif len(plan.incoming[part.path]) > 1:
+        _join(turn, plan, part, delivery, rows)
+    else:
+        start(turn, plan, part, origin_flow(turn, plan, delivery), delivery.parked, rows)
+
+
+def origin_flow(turn: Turn, plan: Plan, delivery: Delivery) -> Flow:
+    return turn.flow(plan, origin_of(delivery))
+
+
+def _keep_dead(turn: Turn, delivery: Delivery, rows: ScopeRows) -> None:
+    if rows.job is None or rows.job.epoch > delivery.epoch:
+        return
+    wait = Wait("dead", turn.now, event=delivery.parked)
+    turn.put(delivery.scope, f"{delivery.part}~dead", _companion(turn, delivery, wait))
+
+
+def _keep_retry(turn: Turn, delivery: Delivery) -> None:
+    wait = Wait("retry", turn.now, due=delivery.due, event=delivery.parked, reason=delivery.reason)
+    turn.put(delivery.scope, f"{delivery.part}~", _companion(turn, delivery, wait, n=1))
+
+
+def _companion(turn: Turn, delivery: Delivery, wait: Wait, n: int = 0) -> Row:
+    return Row(
+        "WAITING",
+        epoch=delivery.epoch,
+        turn=delivery.turn + bool(n),
+        attempt=delivery.attempt,
+        phase=0,
+        n=n,
+        plan=delivery.digest,
+        root=delivery.root,
+        at=turn.now,
+        wait=wait,
+    )
+
+
+def _join(turn: Turn, plan: Plan, part: Part, delivery: Delivery, rows: ScopeRows) -> None:
+    """Keeps the arrival; the part starts with the last of them."""
+    kept = {**rows.arrivals.get(part.path, {}), **rows.fired.get(part.path, {})}
+    already = kept.get(delivery.via)
+    if already is not None and already.epoch >= delivery.epoch:
+        return
+    wait = Wait("arrival", turn.now, event=delivery.parked)
+    turn.put(delivery.scope, f"{part.path}~{delivery.via}", _companion(turn, delivery, wait))
+    fire_if_ready(turn, plan, part, delivery.scope)
+
+
+def fire_if_ready(turn: Turn, plan: Plan, part: Part, scope: str) -> bool:
+    """Starts a join whose live ways in have all arrived."""
+    rows = turn.read(scope)
+    here = rows.arrivals.get(part.path, {})
+    settled = settled_rows(plan, rows)
+    if not here or not join_is_ready(plan, part.path, settled, rows.stages, frozenset(here)):
+        return False
+    ordered = [here[up] for up, _ in plan.incoming[part.path] if up in here]
+    waits = [row.wait for row in ordered if row.wait is not None]
+    merged = merge([payloads.decode(bytes(wait.event.payload)) for wait in waits])
+    first = waits[0].event
+    for up, row in here.items():
+        spent = msgspec.structs.replace(row, status="SUCCESS", phase=2, wait=None, at=turn.now)
+        turn.put(scope, f"{part.path}~{up}", spent)
+    parked = msgspec.structs.replace(first, payload=msgspec.Raw(payloads.encode(merged)))
+    job = rows.job
+    assert job is not None
+    from_row = ordered[0]
+    flow = turn.flow(
+        plan,
+        _origin(scope, from_row, parked, job.tenant, max(row.epoch for row in ordered)),
+    )
+    start(turn, plan, part, flow, parked, turn.read(scope))
+    return True
+
+
+def _origin(scope: str, row: Row, parked: Parked, tenant: str, epoch: int) -> Origin:
+    return Origin(scope, row.root or scope, epoch, row.plan, parked.depth, tenant, parked.trace)
+
+
+def merge(arrived: list[Payload]) -> Payload:
+    """One payload from those of all ways in."""
+    stages = {path: result for payload in arrived for path, result in payload.stages.items()}
+    return msgspec.structs.replace(arrived[0], stages=stages)
+
+
+def start(
+    turn: Turn, plan: Plan, part: Part, flow: Flow, parked: Parked, rows: ScopeRows
+) -> None:
+    """Begins a part that the keeper lets in: runs it, holds it, or sends it to its topic."""
+    payload = payloads.decode(bytes(parked.payload))
+    if part.kind in KEEPER_RUN:
+        gates.enter(turn, plan, part, flow, parked, payload, rows)
+        turn.absorb(flow)
+        return
+    if part.ledger:
+        view = ledger_view(flow.origin.root, plan, rows, turn.shared)
+        payload = msgspec.structs.replace(payload, ledger=view)
+    event = make(
+        INPUT, plan, flow.origin, part.path, parked.parent, payloads.encode(payload), turn.now
+    )
+    if part.kind in USER_CODE:
+        flow.actions.append(Publish(turn.naming.stage(part.path), flow.origin.scope, event))
+    else:
+        flow.run_folded(part, event, payload)
+    turn.absorb(flow)
+
+
+def ledger_view(
+    job: str, plan: Plan, rows: ScopeRows, shared: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `@ledger` gives: the looked-up fields, with facts, metadata and stages apart."""
+    view: dict[str, Any] = gate_names(job, plan, rows, shared)["ledger"]
+    return view
+

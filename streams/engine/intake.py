@@ -1,0 +1,147 @@
+"""Submissions: one job for each (source, id), whatever is sent twice."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from streams.engine import arrivals, completion, signals
+from streams.engine import payload as payloads
+from streams.engine.messages import SIGNAL, SUBMIT, SubmitData
+from streams.engine.payload import BlobRef, Payload
+from streams.engine.rows import InputRow, JobRow
+from streams.engine.turn import Turn, origin_of_job
+from streams.errors import EventError, UserError
+from streams.event import Event, submission_job_id, strip_engine_extensions
+from streams.topology.params import bind_params
+from streams.topology.plan import Plan
+
+_submit = msgspec.json.Decoder(SubmitData)
+JOB_ID = re.compile(r"[A-Za-z0-9._:-][A-Za-z0-9._:@-]{0,127}")
+
+
+def scope_of(event: Event) -> str:
+    """Whose state the event is about: a job, a shared fact, or a pause."""
+    job = event.extensions.get("job")
+    if job:
+        return str(job)
+    if event.type == SIGNAL:
+        return signals.scope_of_jobless(event)
+    return submission_job_id(event.source, event.id)
+
+
+def body_digest(event: Event) -> str:
+    """Equal for two sends of one submission, else not."""
+    seen = hashlib.sha256(event.type.encode())
+    seen.update(event.data or b"")
+    seen.update(str(event.extensions.get("dataref", "")).encode())
+    return seen.hexdigest()[:16]
+
+
+def submit(turn: Turn, event: Event, job_id: str) -> None:
+    """Starts the job, or does nothing if it is there. Raises `EventError` for the dead letters."""
+    if not JOB_ID.fullmatch(job_id):
+        raise EventError(
+            f"{job_id[:140]!r} is no id for a job",
+            code="V042",
+            field="job",
+            help="1 to 128 letters, digits or . _ : @ - ; not beginning with @.",
+        )
+    digest = body_digest(event)
+    there = turn.read(job_id).job
+    if there is not None:
+        if there.digest == digest:
+            return
+        raise EventError(
+            f"job {job_id} exists with another body",
+            code="V040",
+            field="id",
+            help="Give the new work an id of its own.",
+        )
+    plan = turn.active
+    snapshot, deadline = _snapshot(plan, event)
+    job = JobRow(
+        "RUNNING",
+        plan=plan.digest,
+        root=job_id,
+        digest=digest,
+        source=event.source,
+        created=turn.now,
+        updated=turn.now,
+        deadline=deadline or (turn.now + plan.deadline_ms if plan.deadline_ms else None),
+        tenant=str(event.extensions.get("tenant", "")),
+    )
+    turn.put(job_id, "@input", snapshot)
+    turn.put(job_id, "@job", job)
+    _begin(turn, plan, job_id, job, snapshot, event)
+    signals.apply_early(turn, job_id)
+    completion.settle_scope(turn, job_id)
+
+
+def _snapshot(plan: Plan, event: Event) -> tuple[InputRow, int | None]:
+    """What the job starts from: parameters and data, as submitted."""
+    if event.type == SUBMIT:
+        try:
+            body = _submit.decode(event.data or b"{}")
+        except msgspec.MsgspecError as error:
+            raise EventError(f"not a submission: {error}", code="V041", field="data") from None
+        given: dict[str, Any] = dict(body.params)
+        data, deadline = body.data, body.deadline
+    else:
+        data, deadline = foreign_data(event), None
+        given = _declared(plan, data)
+    try:
+        params = bind_params(plan, given)
+    except UserError as error:
+        raise EventError(error.message, code=error.code, field="params", help=error.help) from None
+    row = InputRow(
+        params=params,
+        data=data,
+        type=event.type,
+        source=event.source,
+        subject=event.subject or "",
+        traceparent=str(event.extensions.get("traceparent", "")),
+    )
+    return row, deadline
+
+
+def foreign_data(event: Event) -> msgspec.Raw:
+    """The data of anybody's event as a JSON value."""
+    ref = event.extensions.get("dataref")
+    if ref and event.data is None:
+        kind = event.datacontenttype or "application/json"
+        return payloads.reference(BlobRef(str(ref), 0, "", kind))
+    value = event.value()
+    if isinstance(value, bytes):
+        return msgspec.Raw(msgspec.json.encode({"$base64": value}))
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def _declared(plan: Plan, data: msgspec.Raw) -> dict[str, Any]:
+    """Declared parameters that stand at the top of a foreign event's data."""
+    if plan.params is None or not bytes(data).startswith(b"{") or payloads.blob_of(data):
+        return {}
+    body = msgspec.json.decode(data)
+    return {param.name: body[param.name] for param in plan.params if param.name in body}
+
+
+def _begin(
+    turn: Turn, plan: Plan, job_id: str, job: JobRow, snapshot: InputRow, event: Event
+) -> None:
+    """Enters the first parts."""
+    origin = msgspec.structs.replace(origin_of_job(job_id, job), trace=snapshot.traceparent)
+    flow = turn.flow(plan, origin)
+    payload = Payload(params=snapshot.params, data=snapshot.data)
+    for path in plan.roots:
+        flow.enter(plan.by_path[path], event.id, payload)
+        turn.absorb(flow)
+    arrivals.drain(turn)
+
+
+def clean(event: Event) -> Event:
+    """The event without what only the engine may say."""
+    return strip_engine_extensions(event)
+

@@ -1,0 +1,104 @@
+"""Which delivery may run next.
+
+Deliveries of one address (scope and part) run one after another, in the order they came; different
+addresses at will, up to a limit for each part. Parts take turns, so that a part with a long queue
+starves nobody. A paused part keeps its queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+D = TypeVar("D")
+
+
+class Lanes(Generic[D]):
+    """Queues by address, turns by part. `part_of` and `address_of` read a delivery."""
+
+    def __init__(
+        self,
+        part_of: Callable[[D], Hashable],
+        address_of: Callable[[D], Hashable],
+        limit_of: Callable[[Hashable], int],
+    ) -> None:
+        self._part_of = part_of
+        self._address_of = address_of
+        self._limit_of = limit_of
+        self._ready: dict[Hashable, deque[D]] = {}
+        self._blocked: dict[Hashable, deque[D]] = {}
+        self._running: dict[Hashable, int] = {}
+        self._turns: deque[Hashable] = deque()
+        self.paused: set[Hashable] = set()
+
+    def add(self, delivery: D) -> None:
+        """Queues it: ready at once, or behind the delivery of its address that is under way."""
+        address = self._address_of(delivery)
+        if address in self._blocked:
+            self._blocked[address].append(delivery)
+            return
+        self._blocked[address] = deque()
+        self._make_ready(delivery)
+
+    def next(self) -> D | None:
+        """The next delivery that may run, or None."""
+        for _ in range(len(self._turns)):
+            part = self._turns[0]
+            queue = self._ready.get(part)
+            if not queue:
+                self._turns.popleft()
+                self._ready.pop(part, None)
+                continue
+            self._turns.rotate(-1)
+            if part in self.paused or self._running.get(part, 0) >= self._limit_of(part):
+                continue
+            self._running[part] = self._running.get(part, 0) + 1
+            return queue.popleft()
+        return None
+
+    def done(self, delivery: D) -> None:
+        """Its address is free for the next one."""
+        part, address = self._part_of(delivery), self._address_of(delivery)
+        left = self._running[part] - 1
+        if left:
+            self._running[part] = left
+        else:
+            del self._running[part]
+        self._free(address)
+
+    def forget(self, gone: Callable[[D], bool]) -> list[D]:
+        """Drops what was not started yet and is `gone`; returns it."""
+        dropped: list[D] = []
+        for address, queue in self._blocked.items():
+            dropped += filter(gone, queue)
+            self._blocked[address] = deque(d for d in queue if not gone(d))
+        heads = [d for queue in self._ready.values() for d in queue if gone(d)]
+        for part, queue in self._ready.items():
+            self._ready[part] = deque(d for d in queue if not gone(d))
+        for head in heads:
+            self._free(self._address_of(head))
+        return dropped + heads
+
+    def running(self, part: Hashable) -> int:
+        return self._running.get(part, 0)
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that have not started."""
+        return sum(map(len, self._ready.values())) + sum(map(len, self._blocked.values()))
+
+    def _make_ready(self, delivery: D) -> None:
+        part = self._part_of(delivery)
+        queue = self._ready.get(part)
+        if queue is None:
+            queue = self._ready[part] = deque()
+            self._turns.append(part)
+        queue.append(delivery)
+
+    def _free(self, address: Hashable) -> None:
+        queue = self._blocked[address]
+        if queue:
+            self._make_ready(queue.popleft())
+        else:
+            del self._blocked[address]

@@ -1,0 +1,216 @@
+"""The engine's own events: how they are made and how they are read back.
+
+| type | topic | says |
+|---|---|---|
+| `interlock.stage.input.v1` | a stage's | run this part |
+| `interlock.hold.arrive.v1` | hold | `via` ended, its result has arrived at `part` |
+| `interlock.hold.retry.v1` | hold | deliver the same to `part` again when it is `due` |
+| `interlock.hold.dead.v1` | hold | `part` failed for good with this input |
+| `interlock.signal.v1` | intake, hold | a fact or an act from outside |
+| `interlock.job.submit.v1` | intake, hold | a new job (so is any foreign type) |
+| `interlock.job.done.v1` | done | a job has ended |
+
+Attributes beyond the specification's are the extensions of `event.ENGINE_EXTENSIONS` and `via`,
+`cause` (address and order of the ledger row written in the same transaction) and `due`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from streams.engine.rows import Order, Parked
+from streams.errors import EventError
+from streams.event import Event, derived_id, milliseconds, timestamp
+from streams.topology.plan import Plan
+
+INPUT = "interlock.stage.input.v1"
+ARRIVE = "interlock.hold.arrive.v1"
+RETRY = "interlock.hold.retry.v1"
+DEAD = "interlock.hold.dead.v1"
+SIGNAL = "interlock.signal.v1"
+SUBMIT = "interlock.job.submit.v1"
+DONE = "interlock.job.done.v1"
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """An engine event, its attributes read."""
+
+    id: str
+    type: str
+    scope: str
+    part: str
+    root: str
+    epoch: int
+    turn: int
+    attempt: int
+    digest: str
+    depth: int
+    tenant: str
+    trace: str
+    time: int
+    """When it was made, by the log's time."""
+    data: bytes | None
+    via: str = ""
+    cause: str = ""
+    due: int = 0
+    reason: str = ""
+
+    @property
+    def parked(self) -> Parked:
+        return Parked(
+            parent=self.id,
+            payload=msgspec.Raw(self.data or b"{}"),
+            attempt=self.attempt,
+            depth=self.depth,
+            trace=self.trace,
+            queued=self.time,
+        )
+
+
+def read(event: Event) -> Delivery:
+    """The delivery in an engine event. Raises `EventError` if it is not one."""
+    try:
+        return _read(event)
+    except (KeyError, ValueError) as error:
+        raise EventError(
+            f"not an event of the engine: {error}",
+            code="V047",
+            help="Publish to the intake topic; stage topics and hold are the engine's own.",
+        ) from None
+
+
+def _read(event: Event) -> Delivery:
+    ext = event.extensions
+    return Delivery(
+        id=event.id,
+        type=event.type,
+        scope=str(ext["scope"]),
+        part=str(ext["part"]),
+        root=str(ext["root"]),
+        epoch=int(ext["epoch"]),
+        turn=int(ext["turn"]),
+        attempt=int(ext["attempt"]),
+        digest=str(ext["planversion"]),
+        depth=int(ext.get("depth", 0)),
+        tenant=str(ext.get("tenant", "")),
+        trace=str(ext.get("traceparent", "")),
+        time=milliseconds(event.time) if event.time else 0,
+        data=event.data,
+        via=str(ext.get("via", "")),
+        cause=str(ext.get("cause", "")),
+        due=int(ext.get("due", 0)),
+        reason=str(ext.get("reason", "")),
+    )
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What all events of one scope and epoch have in common."""
+
+    scope: str
+    root: str
+    epoch: int
+    digest: str
+    depth: int = 0
+    tenant: str = ""
+    trace: str = ""
+
+
+def origin_of(delivery: Delivery) -> Origin:
+    return Origin(
+        delivery.scope,
+        delivery.root,
+        delivery.epoch,
+        delivery.digest,
+        delivery.depth,
+        delivery.tenant,
+        delivery.trace,
+    )
+
+
+def make(
+    kind: str,
+    plan: Plan,
+    origin: Origin,
+    part: str,
+    parent: str,
+    payload: bytes,
+    now: int,
+    *,
+    turn: int = 1,
+    attempt: int = 1,
+    source: str = "",
+    **more: str,
+) -> Event:
+    """An engine event for `part`; its id follows from where it stands and what caused it."""
+    extensions: dict[str, str | int | bool | bytes] = {
+        "scope": origin.scope,
+        "part": part,
+        "root": origin.root,
+        "epoch": str(origin.epoch),
+        "turn": str(turn),
+        "attempt": str(attempt),
+        "planversion": origin.digest,
+        "pipeline": plan.pipeline,
+        "partitionkey": origin.scope,
+        "correlationid": origin.root,
+        "causationid": parent,
+    }
+    if origin.depth:
+        extensions["depth"] = str(origin.depth)
+    if origin.tenant:
+        extensions["tenant"] = origin.tenant
+    if origin.trace:
+        extensions["traceparent"] = origin.trace
+    extensions.update(more)
+    ordinal = _ORDINALS[kind]
+    return Event(
+        id=derived_id(
+            origin.root, origin.digest, origin.scope, part, origin.epoch, turn, parent, ordinal
+        ),
+        source=f"/pipelines/{plan.pipeline}/stages/{source}" if source else f"/pipelines/{plan.pipeline}",
+        type=kind,
+        subject=origin.scope,
+        time=timestamp(now),
+        datacontenttype="application/json",
+        data=payload,
+        extensions=extensions,
+    )
+
+
+_ORDINALS = {INPUT: 0, ARRIVE: 1, RETRY: 2, DEAD: 3, SIGNAL: 4, DONE: 5}
+"""Two events of one parent for one part differ by what they say."""
+
+
+def cause_text(part: str, order: Order) -> str:
+    return f"{part}:{order.epoch}:{order.turn}:{order.phase}:{order.n}"
+
+
+def cause_of(text: str) -> tuple[str, Order] | None:
+    """Part and order of the row that was written with this event."""
+    if not text:
+        return None
+    part, *numbers = text.rsplit(":", 4)
+    return part, Order(*map(int, numbers))
+
+
+class SignalData(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Data of a signal."""
+
+    kind: str
+    facts: dict[str, object] = {}
+    everywhere: bool = msgspec.field(name="global", default=False)
+    gate: str = ""
+    part: str = ""
+    stage: str | None = None
+    start: str = msgspec.field(name="from", default="")
+    epoch: int | None = None
+    reason: str = ""
+    by: str = ""
+
+
+class SubmitData(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Data of a submission of our own type."""
+
+    params: dict[str, object] = {}
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    deadline: int | None = None

@@ -1,0 +1,95 @@
+"""Settle: which parts are over, which can never start, and whether a join or the job is complete.
+
+- A part is *ended* by its row, *dead* if it has no row and all its ways in are dead, else *open*.
+- A way u→v is *live* if u ended with v in `taken`, *dead* if u is dead or ended without it,
+  else *open*.
+- A join fires when no way in is open, at least one is live, and each live one has arrived.
+- A scope is complete when no part is open; it failed if a part failed.
+
+Rows below a part's floor (the highest epoch among the restart points that reach it) do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from streams.engine.rows import Row
+from streams.topology.plan import Plan
+
+PartState = Literal["ended", "dead", "open"]
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The state of every part of a scope."""
+
+    states: dict[str, PartState]
+    failed: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return "open" not in self.states.values()
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        return tuple(path for path, state in self.states.items() if state == "open")
+
+
+def floors(plan: Plan, restarts: Mapping[str, int]) -> dict[str, int]:
+    """Part → lowest epoch whose rows count."""
+    found: dict[str, int] = {}
+    for point, epoch in restarts.items():
+        for path in plan.reach.get(point, ()):
+            found[path] = max(found.get(path, 0), epoch)
+    return found
+
+
+def settle(plan: Plan, rows: Mapping[str, Row], floor: Mapping[str, int]) -> Settled:
+    """Judges all parts of one scope by the rows at hand."""
+    states: dict[str, PartState] = {}
+    failed: list[str] = []
+    for path in plan.order:
+        row = rows.get(path)
+        if row is not None and row.ended and row.epoch >= floor.get(path, 0):
+            states[path] = "ended"
+            if row.status == "FAILED":
+                failed.append(path)
+            continue
+        ways = plan.incoming[path]
+        dead = bool(ways) and all(way(up, path, states, rows) == "dead" for up, _ in ways)
+        states[path] = "dead" if dead else "open"
+    return Settled(states, tuple(failed))
+
+
+def way(
+    source: str, to: str, states: Mapping[str, PartState], rows: Mapping[str, Row]
+) -> Literal["live", "dead", "open"]:
+    """The state of the way from `source` to `to`."""
+    if states[source] == "ended":
+        return "live" if to in rows[source].taken else "dead"
+    return "dead" if states[source] == "dead" else "open"
+
+
+def join_is_ready(
+    plan: Plan,
+    path: str,
+    settled: Settled,
+    rows: Mapping[str, Row],
+    arrived: frozenset[str],
+) -> bool:
+    """Whether the part with several ways in may start now."""
+    if settled.states[path] != "open":
+        return False
+    ways = {up: way(up, path, settled.states, rows) for up, _ in plan.incoming[path]}
+    live = [up for up, state in ways.items() if state == "live"]
+    return "open" not in ways.values() and bool(live) and all(up in arrived for up in live)
+
+
+def is_closing(plan: Plan, path: str, row: Row) -> bool:
+    """Whether this row may complete a join or the job, so that the keeper has to settle."""
+    if row.status in ("FAILED", "CANCELLED"):
+        return True
+    edges = plan.by_path[path].edges
+    return row.ended and (not edges or any(edge.to not in row.taken for edge in edges))

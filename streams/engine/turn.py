@@ -1,0 +1,163 @@
+"""One keeper transaction in the making.
+
+A turn reads the rows of its partition through everything it has decided so far, and gathers what
+those decisions ask for. Nothing of it is visible outside until the runtime has committed it; a
+turn that could not be committed is thrown away and decided again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from streams.engine.actions import Action, PutRow
+from streams.engine.flow import Flow
+from streams.engine.messages import Delivery, Origin, read
+from streams.engine.rows import AnyRow, JobRow, Row, encode
+from streams.engine.view import ScopeRows, read_rows
+from streams.errors import NotFoundError
+from streams.event import Event
+from streams.topology.plan import Naming, Plan
+
+INLINE_ARRIVALS = 64
+"""Keeper-run parts passed within one input; the rest goes through the hold topic."""
+
+
+_ABSENT = object()
+
+
+class Table(Protocol):
+    """Committed rows of one partition."""
+
+    def rows(self, scope: str) -> Mapping[str, bytes]: ...
+
+
+class Turn:
+    """Reads through to the table, gathers rows and actions."""
+
+    def __init__(
+        self,
+        table: Table,
+        naming: Naming,
+        plans: Mapping[str, Plan],
+        *,
+        active: str,
+        shared: Mapping[str, Any],
+        now: int,
+        worker: str = "",
+        blobs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.naming = naming
+        self.now = now
+        self.worker = worker
+        self.shared = shared
+        self.blobs = blobs or {}
+        self.actions: list[Action] = []
+        self.arrivals: deque[Delivery] = deque()
+        self.echoes: list[tuple[str, str, str]] = []
+        self._table = table
+        self._plans = plans
+        self._active = active
+        self._changed: dict[str, dict[str, bytes | None]] = {}
+        self._undo: list[tuple[str, str, Any]] = []
+        self._kept = 0
+        self._inline = 0
+
+    def plan(self, digest: str) -> Plan:
+        try:
+            return self._plans[digest]
+        except KeyError:
+            raise NotFoundError(f"no plan {digest} in the control topic", code="K040") from None
+
+    @property
+    def active(self) -> Plan:
+        """The plan that new jobs begin with."""
+        return self.plan(self._active)
+
+    def rows(self, scope: str) -> Mapping[str, bytes]:
+        """All rows of a scope, as this turn leaves them."""
+        changed = self._changed.get(scope)
+        committed = self._table.rows(scope)
+        if not changed:
+            return committed
+        merged = {**committed, **changed}
+        return {part: data for part, data in merged.items() if data is not None}
+
+    def read(self, scope: str) -> ScopeRows:
+        return read_rows(self.rows(scope))
+
+    def put(self, scope: str, part: str, row: AnyRow, *, closing: bool = False) -> None:
+        self._put(PutRow(scope, part, encode(row, closing=closing)))
+
+    def drop(self, scope: str, part: str) -> None:
+        self._put(PutRow(scope, part, None))
+
+    def _put(self, action: PutRow) -> None:
+        changed = self._changed.setdefault(action.scope, {})
+        self._undo.append((action.scope, action.part, changed.get(action.part, _ABSENT)))
+        changed[action.part] = action.data
+        self.actions.append(action)
+
+    def do(self, action: Action) -> None:
+        if isinstance(action, PutRow):
+            self._put(action)
+        else:
+            self.actions.append(action)
+
+    def flow(self, plan: Plan, origin: Origin) -> Flow:
+        """A step of one job, whose arrivals come back to this turn."""
+        return Flow(
+            plan, self.naming, origin, self.now,
+            worker=self.worker, blobs=self.blobs, arrive=self._arrive,
+        )  # fmt: skip
+
+    def _arrive(self, event: Event) -> None:
+        self.arrivals.append(read(event))
+
+    def absorb(self, flow: Flow) -> None:
+        """Takes over what a flow asks for."""
+        for action in flow.actions:
+            self.do(action)
+        flow.actions.clear()
+        self.echoes += [(flow.origin.root, path, text) for path, text in flow.echoes]
+        flow.echoes.clear()
+
+    def may_inline(self) -> bool:
+        """Whether one more arrival may be handled within this input."""
+        self._inline += 1
+        return self._inline <= INLINE_ARRIVALS
+
+    def next_input(self) -> None:
+        """The next input begins: what came before stands."""
+        self._inline = 0
+        self._undo.clear()
+        self._kept = len(self.actions)
+
+    def undo_input(self) -> None:
+        """Forgets what this input decided: it needs a blob first, or it failed."""
+        for scope, part, before in reversed(self._undo):
+            if before is _ABSENT:
+                del self._changed[scope][part]
+            else:
+                self._changed[scope][part] = before
+        del self.actions[self._kept :]
+        self.arrivals.clear()
+        self.next_input()
+
+
+def origin_of_job(scope: str, job: JobRow) -> Origin:
+    return Origin(scope, job.root or scope, job.epoch, job.plan, tenant=job.tenant)
+
+
+def origin_of_row(scope: str, row: Row, job: JobRow | None) -> Origin:
+    wait = row.wait
+    return Origin(
+        scope,
+        row.root or scope,
+        row.epoch,
+        row.plan,
+        depth=wait.event.depth if wait else 0,
+        tenant=job.tenant if job else "",
+        trace=wait.event.trace if wait else "",
+    )
