@@ -1,0 +1,347 @@
+"""The heart: one worker's loop for the stages of one pool.
+
+A delivery's journey, top to bottom: taken from the log, skipped if it was finished before, read,
+queued in the lane of its address, run (`runner`), turned into records, gathered, and committed
+together with its offset (`group_commit`). While one transaction is under way the work goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from streams.blobs import BlobStore
+from streams.broker.port import Consumer, Log, Poll, Producer, Record, TopicPartition
+from streams.clock import Clock
+from streams.codec import kafka
+from streams.engine import payload as payloads
+from streams.engine.flow import Flow
+from streams.engine.frontier import Frontier
+from streams.engine.lanes import Lanes
+from streams.engine.messages import Delivery, read
+from streams.engine.payload import Payload
+from streams.engine.routing import park
+from streams.engine.rows import Failure, Row
+from streams.errors import Fenced, OutcomeUnknown, StreamsError
+from streams.event import Event
+from streams.observe.logs import get_logger
+from streams.policies import policy_of
+from streams.runtime.commit import Encoder
+from streams.runtime.control import ControlReader
+from streams.runtime.execution import CancelToken, Execution
+from streams.runtime.group_commit import GroupCommit
+from streams.runtime.runner import Job, Runner
+from streams.topology.plan import USER_CODE, Naming, Part, Plan
+
+log = get_logger(__name__)
+
+NOT_HERE = 5.0
+"""Seconds until a delivery that this worker cannot run is offered again."""
+SHOW_RUNNING = 1_000
+"""A stage that runs longer than this (ms) gets a RUNNING row."""
+GIVE_UP_ON = 9_000
+"""How long (ms) stopped work may go on before its lane goes on without it."""
+MOST_IN_HAND = 2_000
+TRIM_EVERY = 60.0
+
+
+class Agent:
+    """One member of a pool's group."""
+
+    def __init__(
+        self,
+        source: Log,
+        naming: Naming,
+        control: ControlReader,
+        execution: Execution,
+        blobs: BlobStore,
+        clock: Clock,
+        *,
+        pool: str,
+        worker: str,
+        partitions: int,
+        stages: frozenset[str] | None = None,
+        echo: Callable[[str, str, str], None] | None = None,
+    ) -> None:
+        self._log = source
+        self._naming = naming
+        self._control = control
+        self._clock = clock
+        self._pool = pool
+        self._worker = worker
+        self._group = naming.pool_group(pool)
+        self._stages = stages
+        self._echo = echo
+        self._encoder = Encoder(naming, partitions)
+        self._new_runner = lambda: Runner(
+            naming, control.table, execution, blobs, clock, worker, self._ended
+        )
+        self._leaving = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._out = GroupCommit(self._clock, self._dispatch)
+        self._runner = self._new_runner()
+        self._lanes: Lanes[Job] = Lanes(
+            lambda job: job.part.path,
+            lambda job: (job.delivery.scope, job.part.path),
+            self._limit,
+        )
+        self._alone = asyncio.Lock()
+        self._plans_changed = False
+        self._last_trim = self._clock.monotonic()
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Works until `leave`; starts anew after anything that leaves doubt about what stands."""
+        listeners = self._control.table.listeners
+        listeners.append(self._control_changed)
+        try:
+            while not self._leaving:
+                try:
+                    await self._live()
+                except (OutcomeUnknown, Fenced) as error:
+                    log.warning("agent.restarts", reason=str(error), code=error.code)
+                    await self._clock.sleep(0.2)
+        finally:
+            listeners.remove(self._control_changed)
+
+    def leave(self) -> None:
+        """Takes nothing more; `run` returns when what is in hand has been committed."""
+        self._leaving = True
+
+    @property
+    def in_hand(self) -> int:
+        return len(self._runner.running) + self._lanes.waiting
+
+    async def _live(self) -> None:
+        self._begin()
+        self._apply_pauses()
+        consumer = self._log.consumer(self._group, self._worker)
+        producer = await self._log.producer(f"{self._group}.{self._worker}")
+        beside = [
+            asyncio.create_task(self._watch(), name="agent.watch"),
+            asyncio.create_task(self._out.run(producer), name="agent.commits"),
+        ]
+        try:
+            await consumer.subscribe(self._topics())
+            while not self._leaving:
+                await self._take(consumer, producer)
+                self._raise_faults(beside)
+            await self._runner.finish()
+            await self._out.give_up(producer, frozenset(self._out.frontiers))
+        finally:
+            for task in beside:
+                task.cancel()
+            await self._runner.abandon()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await consumer.close()
+            await producer.close()
+
+    def _raise_faults(self, beside: Iterable[asyncio.Task[None]]) -> None:
+        """A fault of the runtime always ends the agent, loudly."""
+        for task in beside:
+            if task.done():
+                task.result()
+        if self._runner.fault is not None:
+            raise self._runner.fault
+
+    # -- taking -----------------------------------------------------------------------------
+
+    async def _take(self, consumer: Consumer, producer: Producer) -> None:
+        """One poll: changes of ownership first, then records."""
+        if self._plans_changed:
+            self._plans_changed = False
+            await consumer.subscribe(self._topics())
+            self._apply_pauses()
+        full = self._full()
+        consumer.pause(full)
+        consumer.resume([place for place in self._out.frontiers if place not in full])
+        poll = await consumer.poll(500, 0.25)
+        await self._change_owned(poll, producer)
+        for record in poll.records:
+            self._receive(record)
+        self._dispatch()
+        await self._trim()
+
+    def _full(self) -> set[TopicPartition]:
+        """Partitions to take nothing more from for now."""
+        frontiers = self._out.frontiers
+        if self.in_hand > MOST_IN_HAND:
+            return set(frontiers)
+        return {place for place, frontier in frontiers.items() if frontier.full}
+
+    async def _change_owned(self, poll: Poll, producer: Producer) -> None:
+        self._forget(poll.lost)
+        if poll.revoked:
+            await self._out.give_up(producer, poll.revoked)
+            self._forget(poll.revoked)
+        if poll.membership is not None:
+            self._out.membership = poll.membership
+        if poll.assigned:
+            marks = await self._log.watermarks(poll.assigned)
+            taken = {}
+            for place, committed in poll.assigned.items():
+                offset, metadata = committed or (marks[place].low, "")
+                taken[place] = frontier = Frontier(offset, metadata)
+                frontier.take_over(marks[place].high)
+            await self._out.own(producer, taken)
+
+    def _forget(self, places: frozenset[TopicPartition]) -> None:
+        """Whatever is in hand for these partitions belongs to somebody else now."""
+        self._out.forget(places)
+        self._lanes.forget(lambda job: job.place in places)
+        for job in self._runner.running:
+            if job.place in places:
+                job.cancel.set("the partition went to another worker")
+
+    def _receive(self, record: Record) -> None:
+        """Reads one record and queues it; what cannot be read goes to the dead letters."""
+        frontier = self._out.frontiers.get(record.place)
+        if frontier is None or not frontier.start(record.offset):
+            return
+        try:
+            event = kafka.decode(record.value, record.headers)
+            delivery = read(event)
+            payload = payloads.decode(delivery.data)
+        except (StreamsError, msgspec.MsgspecError) as error:
+            self._bury(record, error)
+            return
+        plan = self._control.table.plans.get(delivery.digest)
+        if plan is None or delivery.part not in plan.by_path:
+            self._not_here(record, event, delivery, payload)
+            return
+        part = plan.by_path[delivery.part]
+        if not self._is_mine(part) or self._control.table.stopped(delivery.root, delivery.epoch):
+            self._out.gather(record.place, record.offset, [])
+            return
+        job = Job(
+            record.place, record.offset, event, delivery, plan, part, payload, CancelToken()
+        )
+        if not self._is_deadly(frontier, job):
+            self._lanes.add(job)
+
+    def _bury(self, record: Record, error: Exception) -> None:
+        code = error.code if isinstance(error, StreamsError) else "V048"
+        log.warning("event.dead", topic=record.topic, offset=record.offset, error=str(error))
+        letter = self._encoder.dead_record(record, code, str(error), self._clock.now())
+        self._out.gather(record.place, record.offset, [letter])
+
+    def _not_here(self, record: Record, event: Event, delivery: Delivery, payload: Payload) -> None:
+        """A plan this worker has not read yet: offered again later, never a dead letter."""
+        flow = self._runner.flow(Plan(self._naming.pipeline, "0", ()), delivery)
+        park(
+            flow, delivery.part, event, delivery, payload, NOT_HERE,
+            attempt=delivery.attempt, reason="no-capable-worker",
+        )  # fmt: skip
+        self._out.gather(record.place, record.offset, self._encoder.records(flow.actions))
+
+    def _is_deadly(self, frontier: Frontier, job: Job) -> bool:
+        """An event that has taken workers down with it is not run again for ever."""
+        most = max(2, policy_of(job.plan, job.part).max_attempts)
+        if frontier.suspect != job.offset or frontier.deaths < most:
+            return False
+        flow = self._runner.flow(job.plan, job.delivery)
+        failure = Failure("S022", f"worker-died: {frontier.deaths} workers died while they ran it")
+        d = job.delivery
+        flow.fail(job.part, job.event, job.payload, failure, turn=d.turn, attempt=d.attempt)
+        self._out.gather(job.place, job.offset, self._encoder.records(flow.actions))
+        frontier.suspect, frontier.deaths = None, 0
+        return True
+
+    # -- running ----------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Starts whatever may run now."""
+        while not self._leaving and (job := self._lanes.next()) is not None:
+            frontier = self._out.frontiers.get(job.place)
+            if frontier is None:
+                self._lanes.done(job)
+            elif self._control.table.stopped(job.delivery.root, job.delivery.epoch):
+                self._lanes.done(job)
+                self._out.gather(job.place, job.offset, [])
+            elif frontier.deaths >= 2:
+                self._runner.spawn(self._run_alone(job, frontier))
+            else:
+                self._runner.start(job)
+
+    async def _run_alone(self, job: Job, frontier: Frontier) -> None:
+        """After deaths: one at a time, its offset committed first, so that the next owner knows."""
+        async with self._alone:
+            frontier.suspect = job.offset
+            await self._out.say(job.place)
+            job.started = self._clock.now()
+            await self._runner.run(job)
+            frontier.suspect = None
+
+    def _ended(self, job: Job, flow: Flow) -> None:
+        """What follows from a job waits for the next transaction."""
+        if self._echo is not None:
+            for path, text in flow.echoes:
+                self._echo(job.delivery.root, path, text)
+        self._lanes.done(job)
+        if job.place in self._out.frontiers:
+            self._out.gather(job.place, job.offset, self._encoder.records(flow.actions))
+
+    # -- what changes from outside ------------------------------------------------------------
+
+    def _control_changed(self, key: str) -> None:
+        if key.startswith("plan/"):
+            self._plans_changed = True
+        elif key.startswith("pause/"):
+            self._apply_pauses()
+            self._dispatch()
+        elif key.startswith("stop/"):
+            self._runner.stop(key[5:])
+
+    def _apply_pauses(self) -> None:
+        table = self._control.table
+        paths = {part.path for plan in table.plans.values() for part in plan.parts}
+        self._lanes.paused = {path for path in paths if table.is_paused(path)}
+
+    def _topics(self) -> list[str]:
+        """Stage topics of every plan that gives the stage to this pool."""
+        parts = (part for plan in self._control.table.plans.values() for part in plan.parts)
+        mine = {p.path for p in parts if p.kind in USER_CODE and self._is_mine(p)}
+        return sorted(self._naming.stage(path) for path in mine)
+
+    def _is_mine(self, part: Part) -> bool:
+        return part.pool == self._pool and (self._stages is None or part.path in self._stages)
+
+    def _limit(self, path: Any) -> int:
+        plans = self._control.table.plans.values()
+        return max((p.by_path[path].concurrency for p in plans if path in p.by_path), default=1)
+
+    async def _watch(self) -> None:
+        """Shows what runs long, and lets go of what does not heed a stop."""
+        while True:
+            await self._clock.sleep(0.25)
+            now = self._clock.now()
+            for job in list(self._runner.running):
+                if not job.shown and now - job.started > SHOW_RUNNING:
+                    self._show_running(job)
+                if job.stopped_at and now - job.stopped_at > GIVE_UP_ON:
+                    log.warning("stage.does_not_stop", job=job.delivery.root, stage=job.part.path)
+                    self._runner.let_go(job)
+
+    def _show_running(self, job: Job) -> None:
+        job.shown = True
+        d = job.delivery
+        flow = self._runner.flow(job.plan, d)
+        row = Row(
+            "RUNNING", epoch=d.epoch, turn=d.turn, attempt=d.attempt, phase=1, plan=d.digest,
+            root=d.root, worker=self._worker, at=job.started, times=job.payload.tries,
+        )  # fmt: skip
+        flow.put(job.part.path, row)
+        self._out.gather(job.place, None, self._encoder.records(flow.actions))
+
+    async def _trim(self) -> None:
+        """Deletes what lies below the frontier of the owned partitions."""
+        now = self._clock.monotonic()
+        if now - self._last_trim >= TRIM_EVERY:
+            self._last_trim = now
+            await self._log.trim({p: f.offset for p, f in self._out.frontiers.items()})

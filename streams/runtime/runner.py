@@ -1,0 +1,316 @@
+"""From a delivery that may run to what follows from it: the stage's turn, in place again if need be.
+
+The runner knows nothing of partitions and commits; it hands each finished job to `ended`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from streams.blobs import BlobStore
+from streams.broker.port import TopicPartition
+from streams.clock import Clock
+from streams.engine.flow import Flow
+from streams.engine.messages import Delivery, origin_of
+from streams.engine.payload import BlobMissing, Payload
+from streams.engine.retrying import IN_PLACE, delay_after
+from streams.engine.routing import Answer, route, tried
+from streams.engine.rows import Failure
+from streams.errors import ExpressionError
+from streams.event import Event, idempotency_key
+from streams.outcome import Fail, Retry
+from streams.policies import policy_of
+from streams.runtime.control import ControlTable
+from streams.runtime.execution import Call, CancelToken, Execution, Outcome
+from streams.topology.plan import Naming, Part, Plan
+
+
+class Job(msgspec.Struct, eq=False):
+    """A delivery in hand."""
+
+    place: TopicPartition
+    offset: int
+    event: Event
+    delivery: Delivery
+    plan: Plan
+    part: Part
+    payload: Payload
+    cancel: CancelToken
+    started: int = 0
+    shown: bool = False
+    """It has a RUNNING row."""
+    stopped_at: int = 0
+    over: bool = False
+
+
+class Runner:
+    """Runs jobs: at once, in tasks, or in batches. Owns every task it starts."""
+
+    def __init__(
+        self,
+        naming: Naming,
+        control: ControlTable,
+        execution: Execution,
+        blobs: BlobStore,
+        clock: Clock,
+        worker: str,
+        ended: Callable[[Job, Flow], None],
+    ) -> None:
+        self._naming = naming
+        self._control = control
+        self._execution = execution
+        self._blobs = blobs
+        self._clock = clock
+        self._worker = worker
+        self._ended = ended
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batches: dict[str, list[Job]] = {}
+        self.running: dict[Job, None] = {}
+        self.fault: BaseException | None = None
+        """A fault of the runtime itself: the worker has to end, loudly."""
+
+    def start(self, job: Job) -> None:
+        """Runs it; `ended` hears of it, perhaps before this returns."""
+        job.started = self._clock.now()
+        self.running[job] = None
+        if self._execution.batch_of(job.plan, job.part) is not None:
+            self._collect(job)
+        elif self._execution.runs_inline(job.plan, job.part):
+            self._run_inline(job)
+        else:
+            self.spawn(self.run(job))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fault = self.fault or error
+
+    async def finish(self) -> None:
+        """Returns when nothing runs any more."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def abandon(self) -> None:
+        """Ends every task, whatever it is at."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def flow(self, plan: Plan, delivery: Delivery, blobs: dict[str, Any] | None = None) -> Flow:
+        """An empty step for this delivery."""
+        return Flow(
+            plan, self._naming, origin_of(delivery), self._clock.now(),
+            worker=self._worker, blobs=blobs,
+        )  # fmt: skip
+
+    # -- one by one -------------------------------------------------------------------------
+
+    def _run_inline(self, job: Job) -> None:
+        """The fast path: no task, no thread."""
+        flow = self.flow(job.plan, job.delivery)
+        try:
+            if not self._wanted(job, flow):
+                self._end(job, flow)
+                return
+            outcome = self._execution.run_inline(self._call(job))
+            delay = self._delay(job, outcome)
+            if delay is not None and delay <= IN_PLACE:
+                self._count(job, outcome)
+                self.spawn(self.run(job, delay))
+                return
+            self._route(job, flow, outcome, delay)
+        except BlobMissing:
+            self.spawn(self.run(job))
+            return
+        self._end(job, flow)
+
+    async def run(self, job: Job, wait: float = 0.0) -> None:
+        """Runs a job, again in place after short delays, until something follows from it."""
+        self.running[job] = None
+        blobs: dict[str, Any] = {}
+        answered: tuple[Outcome, float | None] | None = None
+        while True:
+            flow = self.flow(job.plan, job.delivery, blobs)
+            try:
+                if answered is None:
+                    if not self._wanted(job, flow):
+                        break
+                    if wait:
+                        await self._wait(job, wait)
+                    outcome = await self._execution.run(self._call(job))
+                    delay = self._delay(job, outcome)
+                    if delay is not None and delay <= IN_PLACE and not job.cancel.cancelled:
+                        self._count(job, outcome)
+                        wait = delay
+                        continue
+                    answered = outcome, delay
+                self._route(job, flow, *answered)
+                break
+            except BlobMissing as missing:
+                blobs[missing.ref.url] = await self._blobs.value(missing.ref)
+        self._end(job, flow)
+
+    async def _wait(self, job: Job, seconds: float) -> None:
+        """Between attempts; a stop ends the wait."""
+        stopped = asyncio.create_task(job.cancel.wait())
+        passed = asyncio.create_task(self._clock.sleep(seconds))
+        await asyncio.wait({stopped, passed}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, passed):
+            task.cancel()
+        await asyncio.gather(stopped, passed, return_exceptions=True)
+
+    def _call(self, job: Job) -> Call:
+        d = job.delivery
+        return Call(
+            plan=job.plan,
+            part=job.part,
+            event=job.event,
+            payload=job.payload,
+            job=self.flow(job.plan, d).identity(d.turn, d.attempt),
+            queued_at=d.time,
+            idempotency_key=idempotency_key(d.root, d.digest, d.scope, d.part, 0),
+            cancel=job.cancel,
+        )
+
+    def _wanted(self, job: Job, flow: Flow) -> bool:
+        """The part's `if`. When it says no, or cannot be judged, the flow holds what follows."""
+        if job.part.condition is None:
+            return True
+        d = job.delivery
+        try:
+            if flow.wanted(job.part, job.payload):
+                return True
+        except ExpressionError as error:
+            failure = Failure(error.code, error.message)
+            flow.fail(
+                job.part, job.event, job.payload, failure, turn=d.turn, attempt=d.attempt
+            )
+            return False
+        flow.end(
+            job.part, "SKIPPED", job.event.id, job.payload,
+            turn=d.turn, attempt=d.attempt, reason="if is false",
+        )  # fmt: skip
+        return False
+
+    def _delay(self, job: Job, outcome: Outcome) -> float | None:
+        """Seconds until the next attempt, if there is to be one."""
+        verdict = outcome.verdict
+        if outcome.cancelled:
+            return None
+        if isinstance(verdict, Retry):
+            return verdict.after
+        if not isinstance(verdict, Fail):
+            return None
+        return delay_after(
+            policy_of(job.plan, job.part),
+            job.delivery.attempt,
+            retriable=verdict.retriable,
+            jitter=self._clock.random(),
+        )
+
+    def _count(self, job: Job, outcome: Outcome) -> None:
+        """Spends the attempt; same turn, nothing is written. A `retry` verdict spends none."""
+        if not isinstance(outcome.verdict, Retry):
+            job.payload = tried(job.delivery, job.payload, self._answer(job, outcome))
+            job.delivery = msgspec.structs.replace(
+                job.delivery, attempt=job.delivery.attempt + 1
+            )
+
+    def _answer(self, job: Job, outcome: Outcome) -> Answer:
+        stop = self._control.stopped(job.delivery.root, job.delivery.epoch)
+        return Answer(
+            verdict=outcome.verdict,
+            started=outcome.started,
+            ended=outcome.ended,
+            out=outcome.out,
+            meta=outcome.meta,
+            error=outcome.error,
+            stopped=stop is not None or outcome.cancelled,
+        )
+
+    def _route(self, job: Job, flow: Flow, outcome: Outcome, delay: float | None) -> None:
+        flow.now = self._clock.now()
+        answer = self._answer(job, outcome)
+        route(flow, job.part, job.event, job.delivery, job.payload, answer, delay)
+
+    def _end(self, job: Job, flow: Flow) -> None:
+        self.running.pop(job, None)
+        if not job.over:
+            job.over = True
+            self._ended(job, flow)
+
+    # -- several in one call ----------------------------------------------------------------
+
+    def _collect(self, job: Job) -> None:
+        """Adds to its part's batch, which goes when it is full or has waited long enough."""
+        path = job.part.path
+        batch = self._batches.setdefault(path, [])
+        batch.append(job)
+        limits = self._execution.batch_of(job.plan, job.part)
+        assert limits is not None
+        if len(batch) >= limits.max_items:
+            self._flush(path)
+        elif len(batch) == 1:
+            self.spawn(self._flush_later(path, batch, limits.max_wait))
+
+    async def _flush_later(self, path: str, batch: list[Job], wait: float) -> None:
+        await self._clock.sleep(wait)
+        if self._batches.get(path) is batch:
+            self._flush(path)
+
+    def _flush(self, path: str) -> None:
+        self.spawn(self._run_batch(self._batches.pop(path)))
+
+    async def _run_batch(self, jobs: list[Job]) -> None:
+        ready: list[Job] = []
+        for job in jobs:
+            flow = self.flow(job.plan, job.delivery)
+            try:
+                if self._wanted(job, flow):
+                    ready.append(job)
+                else:
+                    self._end(job, flow)
+            except BlobMissing:
+                self.spawn(self.run(job))
+        outcomes = await self._execution.run_batch([self._call(job) for job in ready])
+        for job, outcome in zip(ready, outcomes, strict=True):
+            delay = self._delay(job, outcome)
+            if delay is not None and delay <= IN_PLACE:
+                self._count(job, outcome)
+                self.spawn(self.run(job, delay))
+                continue
+            flow = self.flow(job.plan, job.delivery)
+            try:
+                self._route(job, flow, outcome, delay)
+            except BlobMissing:
+                self.spawn(self.run(job))
+                continue
+            self._end(job, flow)
+
+    # -- stopping ---------------------------------------------------------------------------
+
+    def stop(self, root: str) -> None:
+        """Tells every running part of a job that it was stopped."""
+        for job in self.running:
+            if job.delivery.root == root and self._control.stopped(root, job.delivery.epoch):
+                job.stopped_at = job.stopped_at or self._clock.now()
+                job.cancel.set("the job was stopped")
+
+    def let_go(self, job: Job) -> None:
+        """The stage does not heed the stop: its lane goes on without it, its result is dropped."""
+        d = job.delivery
+        flow = self.flow(job.plan, d)
+        flow.end(
+            job.part, "CANCELLED", job.event.id, job.payload,
+            turn=d.turn, attempt=d.attempt, reason="did not heed the stop",
+        )  # fmt: skip
+        self._end(job, flow)

@@ -1,0 +1,146 @@
+"""One worker of one pipeline: its agents and its keeper, from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from streams.blobs import BlobStore
+from streams.broker.port import Log
+from streams.clock import Clock
+from streams.observe.logs import get_logger
+from streams.runtime.agent import Agent
+from streams.runtime.control import ControlReader
+from streams.runtime.execution import Execution
+from streams.runtime.keeper import Keeper
+from streams.topology.plan import Naming
+
+log = get_logger(__name__)
+
+Echo = Callable[[str, str, str], None]
+"""job, stage, text: what `echo` stages say."""
+
+
+class Worker:
+    """Runs until `leave`, then drains: takes nothing more, ends what runs, commits, leaves."""
+
+    def __init__(
+        self,
+        source: Log,
+        naming: Naming,
+        execution: Execution,
+        blobs: BlobStore,
+        clock: Clock,
+        *,
+        name: str,
+        partitions: int,
+        pools: Sequence[str] | None,
+        stages: frozenset[str] | None = None,
+        keeper: bool = True,
+        snapshots: Path | None = None,
+        drain_seconds: float = 30.0,
+        echo: Echo | None = None,
+    ) -> None:
+        self._log = source
+        self._naming = naming
+        self._execution = execution
+        self._blobs = blobs
+        self._clock = clock
+        self._name = name
+        self._partitions = partitions
+        self._pools = pools
+        self._stages = stages
+        self._with_keeper = keeper
+        self._snapshots = snapshots
+        self._drain_seconds = drain_seconds
+        self._echo = echo
+        self.control = ControlReader(source, naming, clock)
+        self.agents: dict[str, Agent] = {}
+        self.keeper: Keeper | None = None
+        self._leaving = asyncio.Event()
+
+    async def run(self) -> None:
+        """Returns after `leave`; a fault of the runtime ends it with that error."""
+        await self.control.start()
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            for plan in list(self.control.table.plans.values()):
+                await self._execution.prepare(plan)
+            if self._with_keeper:
+                self.keeper = self._make_keeper()
+                tasks.add(asyncio.create_task(self.keeper.run(), name="keeper"))
+            leaving = asyncio.create_task(self._leaving.wait(), name="leaving")
+            while not self._leaving.is_set():
+                tasks |= self._new_agents()
+                changed = asyncio.create_task(self._clock.sleep(0.5), name="look")
+                await asyncio.wait(
+                    {*tasks, leaving, changed}, return_when=asyncio.FIRST_COMPLETED
+                )
+                changed.cancel()
+                for task in tasks:
+                    if task.done():
+                        task.result()
+            leaving.cancel()
+            await self._drain(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.control.close()
+
+    def leave(self) -> None:
+        """Begins the drain."""
+        self._leaving.set()
+
+    def _make_keeper(self) -> Keeper:
+        return Keeper(
+            self._log,
+            self._naming,
+            self.control,
+            self._clock,
+            worker=self._name,
+            partitions=self._partitions,
+            blobs=self._blobs,
+            snapshots=self._snapshots,
+            echo=self._echo,
+        )
+
+    def _new_agents(self) -> set[asyncio.Task[None]]:
+        """An agent for every pool of any known plan that this worker serves."""
+        wanted = {
+            part.pool
+            for plan in self.control.table.plans.values()
+            for part in plan.parts
+            if part.kind in ("stage", "uses")
+            and (self._pools is None or part.pool in self._pools)
+            and (self._stages is None or part.path in self._stages)
+        }
+        started: set[asyncio.Task[None]] = set()
+        for pool in sorted(wanted - self.agents.keys()):
+            agent = self.agents[pool] = Agent(
+                self._log,
+                self._naming,
+                self.control,
+                self._execution,
+                self._blobs,
+                self._clock,
+                pool=pool,
+                worker=self._name,
+                partitions=self._partitions,
+                stages=self._stages,
+                echo=self._echo,
+            )
+            started.add(asyncio.create_task(agent.run(), name=f"agent.{pool}"))
+        return started
+
+    async def _drain(self, tasks: set[asyncio.Task[None]]) -> None:
+        """Agents first: what they still write, the keeper may still read."""
+        for agent in self.agents.values():
+            agent.leave()
+        if self.keeper is not None:
+            self.keeper.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_seconds):
+                await asyncio.gather(*tasks)
