@@ -1,0 +1,98 @@
+"""Topology files → checked topologies. All faults of all files come at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.topology.check import check_text
+from streams.topology.findings import Finding, TopologyError
+from streams.topology.manifest import verify
+from streams.topology.plan import Plan
+from streams.topology.source import MAX_BYTES, read_source
+from streams.topology.types import StageTypes
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A file that passed the checker."""
+
+    plan: Plan
+    path: Path
+    warnings: tuple[Finding, ...] = ()
+
+
+def load_file(path: str | Path, types: StageTypes | None = None) -> Topology:
+    """The topology in the file; raises TopologyError."""
+    return load_files([path], types)[0]
+
+
+def load_files(paths: Iterable[str | Path], types: StageTypes | None = None) -> list[Topology]:
+    """The topologies in the order given; raises TopologyError with the findings of all files."""
+    loaded: list[Topology] = []
+    findings: list[Finding] = []
+    names: dict[str, str] = {}
+    for path in map(Path, paths):
+        text = _text(path, findings)
+        if text is None:
+            continue
+        plan, found = check_text(text, str(path), types)
+        findings.extend(found)
+        if plan is None:
+            continue
+        key = f"{plan.pipeline.lower()} version {plan.version}"
+        if key in names:
+            message = f"`{plan.pipeline}` version {plan.version} is also in {names[key]}"
+            findings.append(Finding("T111", message, str(path), hint="rename one of them"))
+        names[key] = str(path)
+        try:
+            verify(plan, path)
+        except TopologyError as error:
+            findings.extend(error.findings)
+        loaded.append(Topology(plan, path, tuple(found)))
+    if any(finding.severity == "error" for finding in findings):
+        raise TopologyError(findings)
+    return loaded
+
+
+def plugin_callables(paths: Iterable[str | Path]) -> list[str]:
+    """`module:name` of the registrations that the files bring, each once; faults are left for
+    `load_files`, which needs the registrations to be there."""
+    found: dict[str, None] = {}
+    for path in map(Path, paths):
+        text = _text(path, [])
+        root = read_source(text, str(path)).root if text is not None else None
+        values = root.plain() if root else None
+        plugins = values.get("plugins") if isinstance(values, dict) else None
+        stages = plugins.get("stages") if isinstance(plugins, dict) else None
+        for entry in stages if isinstance(stages, list) else ():
+            target = entry.get("callable") if isinstance(entry, dict) else None
+            if isinstance(target, str):
+                found[target] = None
+    return list(found)
+
+
+def _text(path: Path, findings: list[Finding]) -> str | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        findings.append(Finding("T119", f"cannot read the file: {error.strerror}", str(path)))
+        return None
+    if len(data) > MAX_BYTES:
+        message = f"the file is larger than {MAX_BYTES // 1024} KiB"
+        findings.append(Finding("T119", message, str(path)))
+        return None
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        start = data.rfind(b"\n", 0, error.start) + 1
+        text = data[start : error.start + 40].decode("utf-8", "replace").splitlines()[0]
+        message = f"byte {error.start + 1} is not UTF-8"
+        column = error.start - start + 1
+        findings.append(
+            Finding("T119", message, str(path), line, column, 1, text, "save the file as UTF-8")
+        )
+        return None
