@@ -106,7 +106,7 @@ class Flow:
         )
         self.put(part.path, row)
         if taken:
-            self._go_on(part, row, parent, payload, Result(status, out, err))
+            self._go_on(part, row, parent, payload, Result(status, out if bytes(out) else NULL, err))
         return row
 
     def put(self, path: str, row: Row) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Any
 
@@ -15,7 +14,7 @@ from streams.engine.payload import BlobRef, Payload
 from streams.engine.rows import InputRow, JobRow
 from streams.engine.turn import Turn, origin_of_job
 from streams.errors import EventError, UserError
-from streams.event import Event, submission_job_id, strip_engine_extensions
+from streams.event import Event, fingerprint, strip_engine_extensions, submission_job_id
 from streams.topology.params import bind_params
 from streams.topology.plan import Plan
 
@@ -33,14 +32,6 @@ def scope_of(event: Event) -> str:
     return submission_job_id(event.source, event.id)
 
 
-def body_digest(event: Event) -> str:
-    """Equal for two sends of one submission, else not."""
-    seen = hashlib.sha256(event.type.encode())
-    seen.update(event.data or b"")
-    seen.update(str(event.extensions.get("dataref", "")).encode())
-    return seen.hexdigest()[:16]
-
-
 def submit(turn: Turn, event: Event, job_id: str) -> None:
     """Starts the job, or does nothing if it is there. Raises `EventError` for the dead letters."""
     if not JOB_ID.fullmatch(job_id):
@@ -50,7 +41,7 @@ def submit(turn: Turn, event: Event, job_id: str) -> None:
             field="job",
             help="1 to 128 letters, digits or . _ : @ - ; not beginning with @.",
         )
-    digest = body_digest(event)
+    digest = fingerprint(event)
     there = turn.read(job_id).job
     if there is not None:
         if there.digest == digest:
@@ -65,6 +56,7 @@ def submit(turn: Turn, event: Event, job_id: str) -> None:
     snapshot, deadline = _snapshot(plan, event)
     job = JobRow(
         "RUNNING",
+        phase=1,
         plan=plan.digest,
         root=job_id,
         digest=digest,

@@ -145,7 +145,8 @@ def park(
     retry = make(
         RETRY, flow.plan, flow.origin, path, event.id, payloads.encode(payload), flow.now,
         turn=delivery.turn, attempt=attempt, source=path,
-        due=str(flow.now + round(delay * 1000)), cause=cause, **({"reason": reason} if reason else {}),
+        due=str(flow.now + round(delay * 1000)), cause=cause,
+        **({"reason": one_line(reason)} if reason else {}),
     )  # fmt: skip
     flow.actions.append(Publish(flow.naming.hold, delivery.scope, retry))
 
@@ -155,3 +156,8 @@ def tried(delivery: Delivery, payload: Payload, answer: Answer) -> Payload:
     return msgspec.structs.replace(
         payload, tries=_times(delivery, payload, answer, "RETRYING", answer.error)
     )
+
+
+def one_line(text: str) -> str:
+    """Text as an attribute's value may be: no line ends, no control characters, short."""
+    return "".join(c if c.isprintable() else " " for c in text)[:500]

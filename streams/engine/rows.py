@@ -126,7 +126,8 @@ class JobRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     status: Status = msgspec.field(name="s")
     epoch: int = msgspec.field(name="e", default=1)
-    phase: int = msgspec.field(name="ph", default=1)
+    phase: int = msgspec.field(name="ph", default=2)
+    """The default of every row, since `Head` reads them all."""
     n: int = 0
     plan: str = ""
     root: str = ""
@@ -170,6 +171,10 @@ class InputRow(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str = ""
     traceparent: str = ""
 
+    @property
+    def order(self) -> Order:
+        return Order(1, 1, 2)
+
 
 class FactRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """An `@fact/<name>` row."""
@@ -178,6 +183,10 @@ class FactRow(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int = 0
     by: str = ""
     n: int = 0
+
+    @property
+    def order(self) -> Order:
+        return Order(1, 1, 2, self.n)
 
 
 class Address(NamedTuple):

@@ -27,6 +27,7 @@ class Settled(msgspec.Struct, frozen=True):
 
     states: dict[str, PartState]
     failed: tuple[str, ...]
+    cancelled: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -49,18 +50,20 @@ def floors(plan: Plan, restarts: Mapping[str, int]) -> dict[str, int]:
 def settle(plan: Plan, rows: Mapping[str, Row], floor: Mapping[str, int]) -> Settled:
     """Judges all parts of one scope by the rows at hand."""
     states: dict[str, PartState] = {}
-    failed: list[str] = []
     for path in plan.order:
         row = rows.get(path)
         if row is not None and row.ended and row.epoch >= floor.get(path, 0):
             states[path] = "ended"
-            if row.status == "FAILED":
-                failed.append(path)
             continue
         ways = plan.incoming[path]
         dead = bool(ways) and all(way(up, path, states, rows) == "dead" for up, _ in ways)
         states[path] = "dead" if dead else "open"
-    return Settled(states, tuple(failed))
+    ended = [path for path, state in states.items() if state == "ended"]
+    return Settled(
+        states,
+        tuple(path for path in ended if rows[path].status == "FAILED"),
+        tuple(path for path in ended if rows[path].status == "CANCELLED"),
+    )
 
 
 def way(

@@ -44,6 +44,8 @@ SHOW_RUNNING = 1_000
 """A stage that runs longer than this (ms) gets a RUNNING row."""
 GIVE_UP_ON = 9_000
 """How long (ms) stopped work may go on before its lane goes on without it."""
+LAST_MOMENTS = 2.0
+"""Seconds that running work gets to end when its partition goes to another worker."""
 MOST_IN_HAND = 2_000
 TRIM_EVERY = 60.0
 
@@ -129,10 +131,9 @@ class Agent:
         ]
         try:
             await consumer.subscribe(self._topics())
-            while not self._leaving:
+            while not (self._leaving and not self._runner.running):
                 await self._take(consumer, producer)
                 self._raise_faults(beside)
-            await self._runner.finish()
             await self._out.give_up(producer, frozenset(self._out.frontiers))
         finally:
             for task in beside:
@@ -171,13 +172,15 @@ class Agent:
     def _full(self) -> set[TopicPartition]:
         """Partitions to take nothing more from for now."""
         frontiers = self._out.frontiers
-        if self.in_hand > MOST_IN_HAND:
+        if self._leaving or self.in_hand > MOST_IN_HAND:
             return set(frontiers)
         return {place for place, frontier in frontiers.items() if frontier.full}
 
     async def _change_owned(self, poll: Poll, producer: Producer) -> None:
         self._forget(poll.lost)
         if poll.revoked:
+            self._lanes.forget(lambda job: job.place in poll.revoked)
+            await self._runner.settle_down(poll.revoked, LAST_MOMENTS)
             await self._out.give_up(producer, poll.revoked)
             self._forget(poll.revoked)
         if poll.membership is not None:

@@ -9,6 +9,9 @@ from streams.engine.completion import next_due
 from streams.engine.rows import decode_job, decode_row, head
 from streams.topology.plan import Plan
 
+ANY_FACT = "*"
+"""In a gate's list of facts: which ones it reads is only known when it is judged."""
+
 Hold = tuple[str, str]
 """Scope and part."""
 
@@ -88,7 +91,7 @@ class HoldIndex:
 
     def waiting_for(self, fact: str) -> list[str]:
         """Scopes with a gate that reads this fact."""
-        names = {fact, fact.partition(".")[0]}
+        names = {fact, fact.partition(".")[0], ANY_FACT}
         found = (scope for name in sorted(names) for scope, _ in self._by_fact.get(name, ()))
         return list(dict.fromkeys(found))
 

@@ -94,10 +94,13 @@ class Runner:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fault = self.fault or error
 
-    async def finish(self) -> None:
-        """Returns when nothing runs any more."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+    async def settle_down(self, places: frozenset[TopicPartition], seconds: float) -> None:
+        """Returns when nothing of these partitions runs, or time is up: less is done twice."""
+        until = self._clock.monotonic() + seconds
+        while any(job.place in places for job in self.running):
+            if self._clock.monotonic() >= until:
+                return
+            await self._clock.sleep(0.01)
 
     async def abandon(self) -> None:
         """Ends every task, whatever it is at."""

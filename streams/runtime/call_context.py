@@ -1,0 +1,164 @@
+"""The context of one call: values that an author may see, decoded when they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from streams.authoring.context import (
+    AttemptLog,
+    CancelToken,
+    ContextSnapshot,
+    LazyOutputs,
+    RunIdentity,
+    StageContext,
+    StageInputs,
+)
+from streams.blobs import BlobStore
+from streams.clock import Clock
+from streams.engine.payload import BlobRef, blob_of, environment, value_of
+from streams.engine.rows import Status
+from streams.runtime.call_preparation import Prepared
+from streams.runtime.call_values import Call
+from streams.secrets import Secrets
+
+Emit = Callable[[str, Mapping[str, Any], Call], None]
+
+_DATA = frozenset({"data", "payload"})
+_SUCCESS: Status = "SUCCESS"
+
+
+def blobs_needed(prepared: Prepared, call: Call) -> list[BlobRef]:
+    """References that must be values before the call. The job's data is left in the store when
+    neither the stage's input nor a template is made of it: it may be 200 MB."""
+    roots = prepared.roots
+    stages = call.payload.stages
+    wanted = [
+        result.out for path, result in stages.items() if path in prepared.needs or "stages" in roots
+    ]
+    if not prepared.needs or roots & _DATA:
+        wanted.append(call.payload.data)
+    return [ref for raw in wanted if (ref := blob_of(raw)) is not None]
+
+
+class CallScope:
+    """Everything one call can read."""
+
+    __slots__ = ("_blobs", "_call", "_secrets", "_store", "log", "prepared", "token")
+
+    prepared: Prepared
+    """Set once the stage is ready; until then there is only the log."""
+
+    def __init__(self, call: Call, secrets: Secrets, store: BlobStore, token: CancelToken) -> None:
+        self._call = call
+        self._secrets = secrets
+        self._store = store
+        self._blobs: dict[str, Any] = {}
+        self.token = token
+        self.log = AttemptLog(secrets.redact if len(secrets) else None)
+
+    def resolved(self, ref: BlobRef, value: Any) -> None:
+        """Keeps the value of a reference."""
+        self._blobs[ref.url] = value
+
+    def names(self, roots: frozenset[str]) -> dict[str, Any]:
+        """Names that templates see."""
+        call = self._call
+        found = environment(call.payload, call.job, roots, self._blobs)
+        if "secrets" in roots:
+            found["secrets"] = self._secrets.only(call.plan.secrets)
+        return found
+
+    def names_after(self, roots: frozenset[str], result: Any) -> dict[str, Any]:
+        """Names that `sets` sees: the same, `result`, and the stage's own output."""
+        found = self.names(roots)
+        found["result"] = result
+        if "stages" in roots:
+            own = dict(result) if isinstance(result, dict) else {}
+            own |= {"status": _SUCCESS, "outputs": result, "errors": None}
+            found["stages"][self._call.part.path] = own
+        return found
+
+    def context(self, clock: Clock, emit: Emit | None) -> StageContext:
+        """The author's view. Evaluates the config, which may raise."""
+        prepared, call = self.prepared, self._call
+        job, plan, part = call.job, call.plan, call.part
+        return StageContext(
+            stage_name=part.name or part.path,
+            job_id=job.id,
+            tenant_id=job.tenant,
+            correlation_id=str(call.event.extensions.get("correlationid", job.id)),
+            pipeline_name=plan.pipeline,
+            pipeline_version=plan.version,
+            attempt=job.attempt,
+            event_id=call.event.id,
+            idempotency_key=call.idempotency_key,
+            config=prepared.config_for(self.names),
+            inputs=StageInputs(
+                LazyOutputs(call.payload.stages.keys(), self._output),
+                declared=prepared.declared,
+                aliases=prepared.aliases,
+                value=self.upstream,
+            ),
+            clock=clock,
+            cancel=self.token,
+            attempt_log=self.log,
+            load_snapshot=self.snapshot,
+            ledger_view=call.payload.ledger,
+            emit=None if emit is None else lambda type, data: emit(type, data, call),
+        )
+
+    def upstream(self) -> Any:
+        """The one dependency's value; of several a mapping; of none the submitted data."""
+        prepared = self.prepared
+        if not prepared.needs:
+            value = self._data()
+        elif len(prepared.needs) == 1:
+            value = self._output(prepared.needs[0])
+        else:
+            value = {prepared.keys[need]: self._output(need) for need in prepared.needs}
+        if not prepared.ledger_in_upstream:
+            return value
+        view = self._call.payload.ledger or {}
+        if isinstance(value, dict):
+            return {**value, "ledger": view}
+        if not prepared.needs:
+            return {"data": value, "ledger": view}
+        return {prepared.keys[prepared.needs[0]]: value, "ledger": view}
+
+    def snapshot(self) -> ContextSnapshot:
+        """The job as it was submitted."""
+        call = self._call
+        data = self._data()
+        fields: Mapping[str, Any] = data if isinstance(data, dict) else {}
+        text = data if isinstance(data, str) else fields.get("input_text")
+        mode = fields.get("execution_mode")
+        return ContextSnapshot(
+            run_id=RunIdentity(
+                pipeline_run_id=call.job.id,
+                request_id=call.event.extensions.get("correlationid", call.job.id),
+                session_id=fields.get("session_id"),
+                user_id=fields.get("user_id"),
+                org_id=call.job.tenant or fields.get("org_id"),
+                interaction_id=fields.get("interaction_id"),
+            ),
+            topology=call.plan.pipeline,
+            execution_mode=mode if isinstance(mode, str) else None,
+            input_text=text if isinstance(text, str) else None,
+            params=MappingProxyType(call.payload.params),
+            data=data,
+            subject=call.event.subject or "",
+        )
+
+    def _output(self, path: str) -> Any:
+        result = self._call.payload.stages.get(path)
+        return None if result is None else value_of(result.out, self._blobs)
+
+    def _data(self) -> Any:
+        raw = self._call.payload.data
+        ref = blob_of(raw)
+        if ref is not None and ref.url not in self._blobs:
+            # Only a stage that looks at the snapshot's data though its input is another's output.
+            self.resolved(ref, self._store.value_now(ref))
+        return value_of(raw, self._blobs)
