@@ -1,0 +1,185 @@
+"""A folder with pipelines, and the processes that work on them: what an operator would have."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from streams.blobs import BlobStore
+from streams.broker.local import LocalLog
+from streams.broker.port import TopicPartition
+from streams.client import Client, Submission
+from streams.clock import SystemClock
+from streams.engine.messages import SignalData
+from streams.engine.view import JobView
+from streams.errors import NotFoundError
+from streams.settings import Settings
+
+HERE = Path(__file__).parent
+ENDED = {"succeeded", "skipped", "failed", "cancelled"}
+
+
+class Site:
+    """Starts, kills and stops workers; submits, signals and looks through the client."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        (folder / ".streams").mkdir()
+        (folder / "site_stages.py").write_text((HERE / "user_stages.py").read_text())
+        self.settings = Settings.load(cwd=folder)
+        self.clock = SystemClock()
+        self.log = LocalLog.open(self.settings.log, clock=self.clock)
+        self.blobs = BlobStore(self.settings.blobs)
+        self.client = Client(self.log, self.settings.namespace, blobs=self.blobs)
+
+    def pipeline(self, name: str, text: str) -> None:
+        """Writes a topology file."""
+        head = f"pipeline: {name}\nplugins: {{stages: [{{callable: 'site_stages:stages'}}]}}\n"
+        (self.folder / f"{name}.pipeline.yaml").write_text(head + text)
+
+    def start(self, name: str, *what: str) -> None:
+        """A process with `--agents`, `--keeper`, or both."""
+        command = [sys.executable, str(HERE / "worker.py"), str(self.folder), "--name", name, *what]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder
+            )
+
+    def start_all(self) -> None:
+        """Two processes of agents, and the keeper in a third."""
+        self.start("agents-1", "--agents")
+        self.start("agents-2", "--agents")
+        self.start("keeper", "--keeper")
+
+    async def settled(self, agents: int, pipeline: str = "p", pool: str = "default") -> None:
+        """All members of a pool are there, so no partition moves any more."""
+        await self.info(pipeline)
+
+        async def all_there() -> bool:
+            members = await self.log.members(f"default.{pipeline}.pool-{pool}")
+            return len(members) == agents
+
+        await self.until(all_there)
+        await self.clock.sleep(0.5)
+
+    def kill(self, name: str) -> None:
+        """kill -9, and nobody says good-bye."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self.processes[name].send_signal(number)
+
+    def stop(self, name: str) -> int:
+        """SIGTERM; the exit code."""
+        process = self.processes.pop(name)
+        process.terminate()
+        return process.wait(timeout=20)
+
+    async def close(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+        await self.log.close()
+
+    # -- through the client -------------------------------------------------------------------
+
+    async def info(self, pipeline: str = "p") -> Any:
+        """The pipeline, once a worker has set it up."""
+
+        async def there() -> Any:
+            try:
+                found = await self.client.pipeline(pipeline)
+            except NotFoundError:
+                return None
+            return found
+
+        return await self.until(there)
+
+    async def submit(
+        self, *jobs: str, pipeline: str = "p", data: Any = None, **params: Any
+    ) -> None:
+        info = await self.info(pipeline)
+        submissions = [Submission(id=job, params=params, data=data) for job in jobs]
+        async for _ in self.client.submit_many(info, submissions):
+            pass
+
+    async def say(self, job: str | None, kind: str, pipeline: str = "p", **more: Any) -> None:
+        """A signal."""
+        info = await self.info(pipeline)
+        await self.client.signal(info, SignalData(kind=kind, by="test", **more), job)
+
+    async def job(self, job: str, pipeline: str = "p") -> JobView:
+        return await self.client.job(job, pipeline)
+
+    async def until_job(
+        self, job: str, holds: Callable[[JobView], bool] | str, *, timeout: float = 30
+    ) -> JobView:
+        """The job, once it has that status or fits that test."""
+
+        async def fits() -> JobView | None:
+            try:
+                view = await self.job(job)
+            except NotFoundError:
+                return None
+            good = view.status == holds if isinstance(holds, str) else holds(view)
+            return view if good else None
+
+        try:
+            return await self.until(fits, timeout=timeout)
+        except TimeoutError:
+            raise AssertionError(f"{job} is still {await self.job(job)}\n{self.logs()}") from None
+
+    async def until_ended(self, jobs: list[str], *, timeout: float = 60) -> dict[str, JobView]:
+        async def all_ended() -> dict[str, JobView] | None:
+            views = {view.id: view for view in await self.client.jobs()}
+            good = all(job in views and views[job].status in ENDED for job in jobs)
+            return {job: views[job] for job in jobs} if good else None
+
+        try:
+            return await self.until(all_ended, timeout=timeout)
+        except TimeoutError:
+            views = [v for v in await self.client.jobs() if v.status not in ENDED][:3]
+            raise AssertionError(f"still open: {views}\n{self.logs()}") from None
+
+    async def until(self, look: Callable[[], Any], *, timeout: float = 30) -> Any:
+        """What `look` gives, once it gives something."""
+        async with asyncio.timeout(timeout):
+            while True:
+                found = await look()
+                if found:
+                    return found
+                await self.clock.sleep(0.05)
+
+    async def done_events(self, pipeline: str = "p") -> list[str]:
+        """Jobs that the done topic says have ended, one entry an event."""
+        return [job for job in await self._keys(f"default.{pipeline}.done")]
+
+    async def _keys(self, topic: str) -> list[str]:
+        spec = (await self.log.topics())[topic]
+        places = [TopicPartition(topic, p) for p in range(spec.partitions)]
+        marks = await self.log.watermarks(places)
+        reader = self.log.reader()
+        reader.assign({place: marks[place].low for place in places})
+        keys: list[str] = []
+        while any(reader.position(place) < marks[place].high for place in places):
+            keys += [(r.key or b"").decode() for r in await reader.poll(1_000, 0.1)]
+        await reader.close()
+        return keys
+
+    def side_effects(self, stage: str) -> list[str]:
+        """Jobs for which a stage's code has run, one entry a run."""
+        file = self.folder / f"{stage}.ran"
+        return file.read_text().split() if file.exists() else []
+
+    def logs(self) -> str:
+        """The ends of all process logs, for a failed test."""
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text()[-3000:]}" for path in self.folder.glob("*.log")
+        )
