@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from streams.engine import arrivals
+from streams.engine import arrivals, gates
 from streams.engine.actions import Forget, Publish, PutControl
 from streams.engine.messages import DONE, make
 from streams.engine.rows import PUBLIC, Failure, JobRow, Status
 from streams.engine.settle import Settled, way
 from streams.engine.turn import Turn, origin_of_job
-from streams.engine.view import ScopeRows, settled_rows
+from streams.engine.view import ScopeRows, settled_rows, standing
 from streams.topology.plan import USER_CODE, Plan
 
 STOP_AT_LEAST = 2_000
@@ -21,6 +21,16 @@ STOP_AT_MOST = 10_000
 """Nor later than this: a part that still shows RUNNING then is cut off."""
 DEAD_RETENTION = 30 * 24 * 3600 * 1000
 """An unresolved dead letter keeps its job at most as long as the dead topic keeps the event."""
+
+
+def follow(turn: Turn, scope: str) -> None:
+    """Everything that follows from what this turn has changed: arrivals go on, joins fire, gates
+    that read a changed row open, the job ends."""
+    while True:
+        arrivals.drain(turn)
+        settle_scope(turn, scope)
+        if not gates.look_again(turn, scope, since_change=True):
+            return
 
 
 def settle_scope(turn: Turn, scope: str) -> None:
@@ -44,8 +54,13 @@ def settle_scope(turn: Turn, scope: str) -> None:
             complete(turn, scope, "FAILED", reason=reason, err=failed.err)
         else:
             stop(turn, scope, "FAILED", reason=reason, err=failed.err)
+    elif settled.cancelled:
+        # The `cancel` verdict's row; its signal may still be on its way.
+        path = settled.cancelled[0]
+        reason = rows.stages[path].reason or f"stage {path} asked for it"
+        stop(turn, scope, "CANCELLED", reason=reason)
     elif settled.complete:
-        complete(turn, scope, _good_end(rows))
+        complete(turn, scope, _good_end(plan, rows))
 
 
 def _fire_joins(turn: Turn, plan: Plan, scope: str, rows: ScopeRows) -> bool:
@@ -58,9 +73,9 @@ def _fire_joins(turn: Turn, plan: Plan, scope: str, rows: ScopeRows) -> bool:
     return fired
 
 
-def _good_end(rows: ScopeRows) -> Status:
+def _good_end(plan: Plan, rows: ScopeRows) -> Status:
     """Every stage skipped: skipped. Else succeeded."""
-    statuses = {row.status for row in rows.stages.values()}
+    statuses = {row.status for row in standing(plan, rows).values()}
     return "SKIPPED" if statuses == {"SKIPPED"} else "SUCCESS"
 
 
@@ -101,7 +116,7 @@ def conclude(turn: Turn, scope: str) -> None:
         return
     plan = turn.plan(job.plan)
     waited = turn.now - job.stopping_since
-    running = any(row.status == "RUNNING" for row in rows.stages.values())
+    running = any(row.status == "RUNNING" for row in standing(plan, rows).values())
     if not may_run(plan, rows, settled_rows(plan, rows)) or waited >= STOP_AT_MOST:
         complete(turn, scope, job.stopping, reason=job.reason, err=job.err)
     elif waited >= STOP_AT_LEAST and not running:
@@ -110,8 +125,9 @@ def conclude(turn: Turn, scope: str) -> None:
 
 def may_run(plan: Plan, rows: ScopeRows, settled: Settled) -> bool:
     """Whether an agent may be running a part of this job, or is about to."""
+    counting = standing(plan, rows)
     for path in settled.open:
-        part, row = plan.by_path[path], rows.stages.get(path)
+        part, row = plan.by_path[path], counting.get(path)
         if part.kind not in USER_CODE:
             continue
         if row is not None and row.status == "RUNNING":

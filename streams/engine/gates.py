@@ -98,6 +98,7 @@ def _look_first(
     rows: ScopeRows,
 ) -> None:
     gate = gate_of(part)
+    turn.judged(flow.origin.scope, part.path)
     found = judge(gate, gate_names(flow.origin.root, plan, rows, turn.shared), {})
     if found.passed:
         meta = _passed(gate, turn.now, turn.now, 1)
@@ -122,14 +123,23 @@ def _passed(gate: Gate, since: int, now: int, looks: int) -> dict[str, Any]:
     }
 
 
-def look_again(turn: Turn, scope: str, *, counted: bool = True) -> None:
-    """Judges every gate that holds this scope: something it may read has changed."""
+def look_again(
+    turn: Turn, scope: str, *, counted: bool = True, since_change: bool = False
+) -> bool:
+    """Judges every gate that holds this scope: something it may read has changed. With
+    `since_change` only those not judged since this turn last changed it. True if one opened."""
     rows = turn.read(scope)
+    opened = False
     for path, row in rows.stages.items():
-        if row.status == "WAITING" and row.wait is not None and row.wait.kind == "gate":
-            plan = turn.plan(row.plan)
-            names = gate_names(row.root or scope, plan, rows, turn.shared)
-            _judge(turn, plan, scope, path, row, names, rows, counted=counted)
+        if row.status != "WAITING" or row.wait is None or row.wait.kind != "gate":
+            continue
+        if since_change and not turn.changed_since_judged(scope, path):
+            continue
+        turn.judged(scope, path)
+        plan = turn.plan(row.plan)
+        names = gate_names(row.root or scope, plan, rows, turn.shared)
+        opened |= _judge(turn, plan, scope, path, row, names, rows, counted=counted)
+    return opened
 
 
 def _judge(
@@ -142,7 +152,7 @@ def _judge(
     rows: ScopeRows,
     *,
     counted: bool,
-) -> None:
+) -> bool:
     part = plan.by_path[path]
     gate, wait = gate_of(part), row.wait
     assert wait is not None
@@ -150,11 +160,11 @@ def _judge(
     looks = wait.looks + 1
     if found.passed:
         end(turn, plan, scope, part, row, rows, meta=_passed(gate, wait.since, turn.now, looks))
-        return
-    if not counted and found.seen == wait.seen:
-        return
-    again = msgspec.structs.replace(wait, looks=looks, seen=found.seen)
-    turn.put(scope, path, msgspec.structs.replace(row, wait=again, n=row.n + 1, at=turn.now))
+        return True
+    if counted or found.seen != wait.seen:
+        again = msgspec.structs.replace(wait, looks=looks, seen=found.seen)
+        turn.put(scope, path, msgspec.structs.replace(row, wait=again, n=row.n + 1, at=turn.now))
+    return False
 
 
 def end(

@@ -25,40 +25,22 @@ def came_in(turn: Turn, event: Event, scope: str) -> None:
 
 def arrived(turn: Turn, delivery: Delivery) -> None:
     """An engine event of the hold topic."""
-    before = _gates_held(turn, delivery.scope)
     arrivals.handle(turn, delivery)
-    _follow(turn, delivery.scope, before)
-
-
-def _gates_held(turn: Turn, scope: str) -> frozenset[str]:
-    stages = turn.read(scope).stages
-    return frozenset(path for path, row in stages.items() if row.status == "WAITING")
-
-
-def _follow(turn: Turn, scope: str, before: frozenset[str]) -> None:
-    """What the keeper's own rows may have changed: joins, the job's end, and older gates."""
-    completion.settle_scope(turn, scope)
-    still = before & _gates_held(turn, scope)
-    if still:
-        gates.look_again(turn, scope)
-        arrivals.drain(turn)
-        completion.settle_scope(turn, scope)
+    completion.follow(turn, delivery.scope)
 
 
 def row_seen(turn: Turn, scope: str, *, closing: bool, holds: bool) -> None:
     """An agent's row has been read: gates of its scope may open, its job may be over."""
     if holds:
         gates.look_again(turn, scope)
-        arrivals.drain(turn)
     if closing or holds:
-        completion.settle_scope(turn, scope)
+        completion.follow(turn, scope)
 
 
 def fact_changed(turn: Turn, scope: str) -> None:
     """A shared fact has changed that a gate of this scope reads."""
     gates.look_again(turn, scope)
-    arrivals.drain(turn)
-    completion.settle_scope(turn, scope)
+    completion.follow(turn, scope)
 
 
 def time_came(turn: Turn, scope: str, part: str) -> int | None:
@@ -80,16 +62,14 @@ def time_came(turn: Turn, scope: str, part: str) -> int | None:
         signals.retry_now(turn, scope, part[:-1])
         return None
     gates.time_is_up(turn, scope, part)
-    arrivals.drain(turn)
-    completion.settle_scope(turn, scope)
+    completion.follow(turn, scope)
     return None
 
 
 def look_over(turn: Turn, scope: str) -> None:
     """A new owner looks at an open job once: what changed meanwhile is noticed here."""
     gates.look_again(turn, scope, counted=False)
-    arrivals.drain(turn)
-    completion.settle_scope(turn, scope)
+    completion.follow(turn, scope)
 
 
 def unclaimed(turn: Turn, scope: str, part: str) -> tuple[Event, EventError] | None:

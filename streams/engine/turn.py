@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from streams.engine.actions import Action, PutRow
 from streams.engine.flow import Flow
 from streams.engine.messages import Delivery, Origin, read
-from streams.engine.rows import AnyRow, JobRow, Row, encode
+from streams.engine.rows import AnyRow, JobRow, Row, encode, head
 from streams.engine.view import ScopeRows, read_rows
 from streams.errors import NotFoundError
 from streams.event import Event
@@ -63,6 +63,8 @@ class Turn:
         self._undo: list[tuple[str, str, Any]] = []
         self._kept = 0
         self._inline = 0
+        self._changes: dict[str, int] = {}
+        self._judged: dict[tuple[str, str], int] = {}
 
     def plan(self, digest: str) -> Plan:
         try:
@@ -96,8 +98,18 @@ class Turn:
     def _put(self, action: PutRow) -> None:
         changed = self._changed.setdefault(action.scope, {})
         self._undo.append((action.scope, action.part, changed.get(action.part, _ABSENT)))
+        if _shows_in_gates(action):
+            self._changes[action.scope] = self._changes.get(action.scope, 0) + 1
         changed[action.part] = action.data
         self.actions.append(action)
+
+    def judged(self, scope: str, part: str) -> None:
+        """The gate has been looked at with everything this turn has changed so far."""
+        self._judged[scope, part] = self._changes.get(scope, 0)
+
+    def changed_since_judged(self, scope: str, part: str) -> bool:
+        """Whether this turn has changed something since that the gate may read."""
+        return self._judged.get((scope, part), 0) < self._changes.get(scope, 0)
 
     def do(self, action: Action) -> None:
         if isinstance(action, PutRow):
@@ -144,6 +156,15 @@ class Turn:
         del self.actions[self._kept :]
         self.arrivals.clear()
         self.next_input()
+
+
+def _shows_in_gates(action: PutRow) -> bool:
+    """Facts and parts that ended; not the keeper's own book-keeping."""
+    if action.part.startswith("@"):
+        return action.part.startswith("@fact/")
+    return "~" not in action.part and (
+        action.data is None or head(action.data).status != "WAITING"
+    )
 
 
 def origin_of_job(scope: str, job: JobRow) -> Origin:

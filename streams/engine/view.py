@@ -136,11 +136,20 @@ def settled_rows(plan: Plan, rows: ScopeRows) -> Settled:
     return settle(plan, rows.stages, floors(plan, rows.job.restarts if rows.job else {}))
 
 
+def standing(plan: Plan, rows: ScopeRows) -> dict[str, Row]:
+    """Rows that count: those of a part that was started anew since do not."""
+    if rows.job is None or not rows.job.restarts:
+        return rows.stages
+    floor = floors(plan, rows.job.restarts)
+    return {path: row for path, row in rows.stages.items() if row.epoch >= floor.get(path, 0)}
+
+
 def metadata_of(plan: Plan, rows: ScopeRows) -> dict[str, Any]:
     """Fields written by stages, in plan order: a later stage wins."""
     merged: dict[str, Any] = {}
+    counting = standing(plan, rows)
     for path in plan.order:
-        row = rows.stages.get(path)
+        row = counting.get(path)
         if row is not None:
             merged.update(row.meta)
     return merged
@@ -153,19 +162,20 @@ def gate_names(
     facts = {**(shared or {}), **rows.facts}
     metadata = metadata_of(plan, rows)
     job = rows.job
+    counting = standing(plan, rows)
     own: dict[str, Any] = {
         "id": job_id,
         "job_id": job_id,
         "pipeline": plan.pipeline,
         "status": PUBLIC[job.status] if job else "running",
-        "attempts": sum(row.attempt for row in rows.stages.values()),
+        "attempts": sum(row.attempt for row in counting.values()),
         "epoch": job.epoch if job else 1,
-        "current_stage": _last_stage(plan, rows),
-        "stage": _last_stage(plan, rows),
+        "current_stage": _last_stage(plan, counting),
+        "stage": _last_stage(plan, counting),
         "tenant": job.tenant if job else "",
     }
     looked_up = {**own, **_nested(metadata), **_nested(facts)}
-    stages = {path: _stage_names(row) for path, row in rows.stages.items()}
+    stages = {path: _stage_names(row) for path, row in counting.items()}
     return {
         "facts": facts,
         "metadata": looked_up,
@@ -200,8 +210,8 @@ def _stage_names(row: Row) -> dict[str, Any]:
     return {**row.meta, **names, "attempts": row.attempt}
 
 
-def _last_stage(plan: Plan, rows: ScopeRows) -> str | None:
-    reached = [path for path in plan.order if path in rows.stages]
+def _last_stage(plan: Plan, counting: Mapping[str, Row]) -> str | None:
+    reached = [path for path in plan.order if path in counting]
     return reached[-1] if reached else None
 
 
@@ -249,14 +259,17 @@ def job_view(
 def _stage_view(
     plan: Plan, path: str, found: ScopeRows, settled: Settled, over: bool, now: int | None
 ) -> StageView | None:
-    row = found.stages.get(path)
+    row = standing(plan, found).get(path)
     parked = found.parked.get(path)
     state = settled.states[path]
-    if row is None or (state != "ended" and row.ended):
+    if row is None:
         if state == "dead":
             return StageView("skipped", reason="not reached")
         if over:
-            return StageView("cancelled") if _reached(plan, path, found, settled) else None
+            return StageView("cancelled", reason="the job ended first")
+        if parked is not None and parked.wait is not None:
+            since, reason = parked.wait.since, parked.wait.reason
+            return StageView("retrying", created_at=since, reason=reason)
         if path in found.arrivals:
             since = min(r.wait.since for r in found.arrivals[path].values() if r.wait)
             return StageView("waiting", created_at=since, reason="waits for the other ways in")

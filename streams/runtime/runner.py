@@ -68,7 +68,7 @@ class Runner:
         self._worker = worker
         self._ended = ended
         self._tasks: set[asyncio.Task[None]] = set()
-        self._batches: dict[str, list[Job]] = {}
+        self._batches: dict[tuple[str, str], list[Job]] = {}
         self.running: dict[Job, None] = {}
         self.fault: BaseException | None = None
         """A fault of the runtime itself: the worker has to end, loudly."""
@@ -255,23 +255,23 @@ class Runner:
 
     def _collect(self, job: Job) -> None:
         """Adds to its part's batch, which goes when it is full or has waited long enough."""
-        path = job.part.path
-        batch = self._batches.setdefault(path, [])
+        key = (job.plan.digest, job.part.path)
+        batch = self._batches.setdefault(key, [])
         batch.append(job)
         limits = self._execution.batch_of(job.plan, job.part)
         assert limits is not None
         if len(batch) >= limits.max_items:
-            self._flush(path)
+            self._flush(key)
         elif len(batch) == 1:
-            self.spawn(self._flush_later(path, batch, limits.max_wait))
+            self.spawn(self._flush_later(key, batch, limits.max_wait))
 
-    async def _flush_later(self, path: str, batch: list[Job], wait: float) -> None:
+    async def _flush_later(self, key: tuple[str, str], batch: list[Job], wait: float) -> None:
         await self._clock.sleep(wait)
-        if self._batches.get(path) is batch:
-            self._flush(path)
+        if self._batches.get(key) is batch:
+            self._flush(key)
 
-    def _flush(self, path: str) -> None:
-        self.spawn(self._run_batch(self._batches.pop(path)))
+    def _flush(self, key: tuple[str, str]) -> None:
+        self.spawn(self._run_batch(self._batches.pop(key)))
 
     async def _run_batch(self, jobs: list[Job]) -> None:
         ready: list[Job] = []

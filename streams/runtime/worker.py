@@ -15,7 +15,7 @@ from streams.runtime.agent import Agent
 from streams.runtime.control import ControlReader
 from streams.runtime.execution import Execution
 from streams.runtime.keeper import Keeper
-from streams.topology.plan import Naming
+from streams.topology.plan import USER_CODE, Naming, Part
 
 log = get_logger(__name__)
 
@@ -60,19 +60,19 @@ class Worker:
         self.agents: dict[str, Agent] = {}
         self.keeper: Keeper | None = None
         self._leaving = asyncio.Event()
+        self._prepared: set[str] = set()
 
     async def run(self) -> None:
         """Returns after `leave`; a fault of the runtime ends it with that error."""
         await self.control.start()
         tasks: set[asyncio.Task[None]] = set()
         try:
-            for plan in list(self.control.table.plans.values()):
-                await self._execution.prepare(plan)
             if self._with_keeper:
                 self.keeper = self._make_keeper()
                 tasks.add(asyncio.create_task(self.keeper.run(), name="keeper"))
             leaving = asyncio.create_task(self._leaving.wait(), name="leaving")
             while not self._leaving.is_set():
+                await self._prepare()
                 tasks |= self._new_agents()
                 changed = asyncio.create_task(self._clock.sleep(0.5), name="look")
                 await asyncio.wait(
@@ -94,6 +94,23 @@ class Worker:
         """Begins the drain."""
         self._leaving.set()
 
+    async def _prepare(self) -> None:
+        """Builds and opens the stages of plans not seen before, those of this worker's pools."""
+        for digest, plan in list(self.control.table.plans.items()):
+            if digest in self._prepared:
+                continue
+            self._prepared.add(digest)
+            mine = [part.path for part in plan.parts if self._serves(part)]
+            for path, fault in (await self._execution.prepare(plan, mine)).items():
+                log.error("stage.not_ready", stage=path, code=fault.code, reason=fault.message)
+
+    def _serves(self, part: Part) -> bool:
+        return (
+            part.kind in USER_CODE
+            and (self._pools is None or part.pool in self._pools)
+            and (self._stages is None or part.path in self._stages)
+        )
+
     def _make_keeper(self) -> Keeper:
         return Keeper(
             self._log,
@@ -113,9 +130,7 @@ class Worker:
             part.pool
             for plan in self.control.table.plans.values()
             for part in plan.parts
-            if part.kind in ("stage", "uses")
-            and (self._pools is None or part.pool in self._pools)
-            and (self._stages is None or part.path in self._stages)
+            if self._serves(part)
         }
         started: set[asyncio.Task[None]] = set()
         for pool in sorted(wanted - self.agents.keys()):

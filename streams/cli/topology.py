@@ -1,0 +1,75 @@
+"""Verbs about topology files: init, validate, graph."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streams.cli.output import DryRunOption, Form, FormOption, give, say, show
+
+app = typer.Typer()
+
+FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE…", help="Topology files.")]
+
+
+class Picture(StrEnum):
+    """Forms of a graph."""
+
+    TEXT = "text"
+    MERMAID = "mermaid"
+    JSON = "json"
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")],
+    dry_run: DryRunOption = False,
+) -> None:
+    """Writes a project that works: a pipeline with a gate, its stages, three jobs, a test."""
+    from streams.cli.project import write_project
+
+    for path in write_project(folder, dry_run=dry_run):
+        give(str(path))
+    say(f"next: cd {folder} && streams dev")
+
+
+@app.command()
+def validate(files: FilesArgument, output: FormOption = Form.TABLE) -> None:
+    """Checks topology files whole, as `worker` does; exit code 2 and every fault, or 0."""
+    from streams.cli.output import builtins
+    from streams.cli.project import load
+    from streams.topology.findings import TopologyError
+
+    try:
+        topologies = load(files)
+    except TopologyError as error:
+        if output is Form.TABLE:
+            raise
+        show(error.findings, output, columns={}, name=lambda each: each.code, plain=builtins)
+        raise typer.Exit(2) from None
+    for topology in topologies:
+        for warning in topology.warnings:
+            say(warning.render())
+    if output in (Form.TABLE, Form.NAME):
+        for topology in topologies:
+            plan = topology.plan
+            give(f"{topology.path}: {plan.pipeline} version {plan.version} is valid ({plan.digest})")
+    else:
+        found = [warning for topology in topologies for warning in topology.warnings]
+        show(found, output, columns={}, name=lambda each: each.code, plain=builtins)
+
+
+@app.command()
+def graph(
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    format: Annotated[Picture, typer.Option("--format", metavar="text|mermaid|json")] = Picture.TEXT,
+) -> None:
+    """Draws the plan of a topology file."""
+    from streams.cli.project import load
+    from streams.topology.graph import render
+
+    (topology,) = load([file])
+    give(render(topology.plan, format.value))

@@ -1,0 +1,124 @@
+"""What `worker` does: one process at work, or several under one that starts them again."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from streams.app import App
+from streams.cli.output import say
+from streams.clock import Clock, SystemClock
+from streams.errors import NotFoundError
+from streams.observe import logs
+from streams.settings import Settings
+
+RESTART_DELAY = 1.0
+"""Seconds before a process that died is started again, so that a broken one does not spin."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Duty(msgspec.Struct, frozen=True):
+    """What a worker serves."""
+
+    files: tuple[Path, ...]
+    pools: tuple[str, ...] | None = None
+    stages: frozenset[str] | None = None
+    keeper: bool = True
+
+    def arguments(self) -> list[str]:
+        """The same as words of a command line."""
+        words = [str(path) for path in self.files]
+        for pool in self.pools or ():
+            words += ["--pool", pool]
+        if self.stages is not None:
+            words += ["--stage", ",".join(sorted(self.stages))]
+        return [*words, "--keeper", "yes" if self.keeper else "no"]
+
+
+@contextmanager
+def stopping() -> Iterator[asyncio.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    here = asyncio.current_task()
+
+    def ask() -> None:
+        if stop.is_set() and here is not None:
+            here.cancel()
+        stop.set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, ask)
+    try:
+        yield stop
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def work(duty: Duty) -> int:
+    """Works until it is told to stop; everything that ran then has ended or been given back."""
+    settings = Settings.load()
+    logs.configure(settings)
+    app = App.from_files(*duty.files, settings=settings)
+    _check_names(app, duty)
+    names = ", ".join(topology.plan.pipeline for topology in app.topologies)
+    say(f"worker of {names} on {settings.log}")
+    with stopping() as stop:
+        await app.run(stop, pools=duty.pools, stages=duty.stages, keeper=duty.keeper)
+    return 0
+
+
+def _check_names(app: App, duty: Duty) -> None:
+    """A pool or stage that no file has would be a worker that does nothing."""
+    parts = [part for topology in app.topologies for part in topology.plan.parts]
+    for wanted, known, what in (
+        (duty.pools or (), {part.pool for part in parts}, "pool"),
+        (duty.stages or (), {part.path for part in parts}, "stage"),
+    ):
+        for name in wanted:
+            if name not in known:
+                there = ", ".join(sorted(known))
+                raise NotFoundError(f"no {what} `{name}` in these files", help=f"there are: {there}")
+
+
+async def supervise(duty: Duty, processes: int, clock: Clock | None = None) -> int:
+    """Keeps so many processes at work; one that dies is started again. Stops them all as one."""
+    ticker = clock or SystemClock()
+    app = App.from_files(*duty.files)
+    _check_names(app, duty)
+    await _apply(app)
+    with stopping() as stop:
+        await asyncio.gather(*(_keep_up(duty, number, stop, ticker) for number in range(processes)))
+    return 0
+
+
+async def _apply(app: App) -> None:
+    """One process sets the topics up, so that the others find them."""
+    log = app.open_log()
+    try:
+        await app.apply(log)
+    finally:
+        await log.close()
+
+
+async def _keep_up(duty: Duty, number: int, stop: asyncio.Event, clock: Clock) -> None:
+    command = [sys.executable, "-m", "streams.cli.main", "worker", *duty.arguments()]
+    while not stop.is_set():
+        process = await asyncio.create_subprocess_exec(*command)
+        ended = asyncio.create_task(process.wait())
+        asked = asyncio.create_task(stop.wait())
+        await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not ended.done():
+            process.terminate()
+        code = await ended
+        if not stop.is_set():
+            say(f"process {number} ended with {code}; it is started again")
+            await clock.sleep(RESTART_DELAY)
