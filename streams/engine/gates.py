@@ -257,6 +257,15 @@ def _event(plan: Plan, flow: Flow, part: Part, parked: Parked, turn: Turn) -> Ev
     return make(INPUT, plan, flow.origin, part.path, parked.parent, bytes(parked.payload), turn.now)
 
 
+def reject(turn: Turn, scope: str, path: str, *, reason: str) -> str:
+    """Ends the wait as `on_timeout` says. Answers what is wrong, or nothing."""
+    row = turn.read(scope).stages.get(path)
+    if row is None or row.status != "WAITING" or row.wait is None or row.wait.kind != "gate":
+        return f"{path} does not wait at a gate"
+    time_is_up(turn, scope, path, reason=reason, rejected=True)
+    return ""
+
+
 def release(turn: Turn, scope: str, path: str, *, by: str, reason: str) -> str:
     """Lets a held job pass whatever its condition says. Answers what is wrong, or nothing."""
     rows = turn.read(scope)

@@ -26,14 +26,15 @@ def scope_of(event: Event) -> str:
     """Whose state the event is about: a job, a shared fact, or a pause."""
     job = event.extensions.get("job")
     if job:
+        check_job_id(str(job))
         return str(job)
     if event.type == SIGNAL:
         return signals.scope_of_jobless(event)
     return submission_job_id(event.source, event.id)
 
 
-def submit(turn: Turn, event: Event, job_id: str) -> None:
-    """Starts the job, or does nothing if it is there. Raises `EventError` for the dead letters."""
+def check_job_id(job_id: str) -> None:
+    """Raises `EventError` for an id that no job may have: keys and addresses are made of it."""
     if not JOB_ID.fullmatch(job_id):
         raise EventError(
             f"{job_id[:140]!r} is no id for a job",
@@ -41,6 +42,10 @@ def submit(turn: Turn, event: Event, job_id: str) -> None:
             field="job",
             help="1 to 128 letters, digits or . _ : @ - ; not beginning with @.",
         )
+
+
+def submit(turn: Turn, event: Event, job_id: str) -> None:
+    """Starts the job, or does nothing if it is there. Raises `EventError` for the dead letters."""
     digest = fingerprint(event)
     there = turn.read(job_id).job
     if there is not None:
@@ -70,7 +75,7 @@ def submit(turn: Turn, event: Event, job_id: str) -> None:
     turn.put(job_id, "@job", job)
     _begin(turn, plan, job_id, job, snapshot, event)
     signals.apply_early(turn, job_id)
-    completion.settle_scope(turn, job_id)
+    completion.follow(turn, job_id)
 
 
 def _snapshot(plan: Plan, event: Event) -> tuple[InputRow, int | None]:

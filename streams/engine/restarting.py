@@ -33,11 +33,12 @@ def restart(turn: Turn, job_id: str, start: str = "") -> str:
     if start and start not in plan.by_path:
         return f"no stage {start} in {plan.pipeline}"
     settled = settled_rows(plan, rows)
-    points = {start} if start else unfinished(plan, rows, settled)
-    if not points:
-        return "nothing failed: name a stage to start from"
     if start and not _was_reached(plan, start, rows, settled):
         return f"stage {start} was never reached"
+    # What else did not end well runs again too: the job could not end well without it.
+    points = unfinished(plan, rows, settled) | ({start} if start else set())
+    if not points:
+        return "nothing failed: name a stage to start from"
     points = rebuildable(plan, rows, points)
     epoch = job.epoch + 1
     begun = msgspec.structs.replace(
@@ -54,8 +55,7 @@ def restart(turn: Turn, job_id: str, start: str = "") -> str:
             _start(turn, plan, job_id, begun, rows, path)
     for path in rows.dead.keys() & _reach(plan, points):
         turn.drop(job_id, f"{path}~dead")
-    arrivals.drain(turn)
-    completion.settle_scope(turn, job_id)
+    completion.follow(turn, job_id)
     return ""
 
 
@@ -175,11 +175,16 @@ def deliver(turn: Turn, scope: str, path: str, parked: Row) -> None:
     """Sends a parked delivery to its part again, one turn later."""
     wait = parked.wait
     assert wait is not None
-    job = turn.read(scope).job
+    rows = turn.read(scope)
     plan = turn.plan(parked.plan)
-    origin: Origin = origin_of_row(scope, parked, job)
+    origin: Origin = origin_of_row(scope, parked, rows.job)
+    body = bytes(wait.event.payload)
+    if plan.by_path[path].ledger:
+        # What it waited for may be in the ledger by now.
+        view = arrivals.ledger_view(origin.root, plan, rows, turn.shared)
+        body = payloads.encode(msgspec.structs.replace(payloads.decode(body), ledger=view))
     event = make(
-        INPUT, plan, origin, path, wait.event.parent, bytes(wait.event.payload), turn.now,
+        INPUT, plan, origin, path, wait.event.parent, body, turn.now,
         turn=parked.turn, attempt=wait.event.attempt,
     )  # fmt: skip
     turn.do(Publish(turn.naming.stage(path), scope, event))

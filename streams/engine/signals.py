@@ -97,6 +97,8 @@ def _act(turn: Turn, data: SignalData, job_id: str, job: JobRow, rows: ScopeRows
         return restarting.restart(turn, job_id, data.start)
     if data.kind == "discard":
         return _discard(turn, data, job_id, rows)
+    if data.kind == "cancel" and job.status == "CANCELLED":
+        return ""
     if job.ended:
         return "the job has ended"
     if data.kind == "cancel":
@@ -113,9 +115,7 @@ def _set_facts(turn: Turn, data: SignalData, job_id: str, rows: ScopeRows) -> st
         n = _fact_n(before.get(part))
         turn.put(job_id, part, FactRow(value, turn.now, data.by, n + 1))
     if rows.job is not None and not rows.job.ended:
-        gates.look_again(turn, job_id)
-        arrivals.drain(turn)
-        completion.settle_scope(turn, job_id)
+        completion.follow(turn, job_id)
     return ""
 
 
@@ -141,10 +141,8 @@ def _let_go(turn: Turn, data: SignalData, job_id: str, rows: ScopeRows) -> str:
         answer = gates.release(turn, job_id, path, by=data.by, reason=data.reason)
     else:
         said = f"rejected by {data.by or 'somebody'}" + (f": {data.reason}" if data.reason else "")
-        gates.time_is_up(turn, job_id, path, reason=said, rejected=True)
-        answer = ""
-    arrivals.drain(turn)
-    completion.settle_scope(turn, job_id)
+        answer = gates.reject(turn, job_id, path, reason=said)
+    completion.follow(turn, job_id)
     return answer
 
 
@@ -171,6 +169,8 @@ def retry_now(turn: Turn, scope: str, path: str) -> None:
 def _keep_early(turn: Turn, event: Event, job_id: str) -> None:
     """A signal may overtake the submission it belongs to."""
     early = [part for part in turn.rows(job_id) if part.startswith("@early/")]
+    if f"@early/{event.id}" in early:
+        return
     if len(early) >= EARLY_MOST:
         raise EventError(f"too many signals for the unknown job {job_id}", code="V045", field="job")
     kept = Parked(parent=event.id, payload=msgspec.Raw(event.data or b"{}"), trace=event.source)

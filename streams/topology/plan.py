@@ -30,7 +30,7 @@ USER_CODE: frozenset[str] = frozenset({"stage", "uses"})
 KEEPER_RUN: frozenset[str] = frozenset({"gate", "sleep"})
 
 
-class Edge(msgspec.Struct, frozen=True, omit_defaults=True):
+class Edge(msgspec.Struct, frozen=True):
     """A way from one part to the next. `carry`: whose outputs something reachable still reads."""
 
     to: str
@@ -38,7 +38,7 @@ class Edge(msgspec.Struct, frozen=True, omit_defaults=True):
     carry: tuple[str, ...] = ()
 
 
-class Backoff(msgspec.Struct, frozen=True, omit_defaults=True):
+class Backoff(msgspec.Struct, frozen=True):
     """Delay before attempt n+1, in seconds."""
 
     strategy: Literal["exponential", "linear", "none"] = "exponential"
@@ -47,7 +47,7 @@ class Backoff(msgspec.Struct, frozen=True, omit_defaults=True):
     jitter: bool = True
 
 
-class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
+class Policy(msgspec.Struct, frozen=True):
     """How often and how long a stage may try. Policies are not pinned by a job's plan."""
 
     max_attempts: int = 1
@@ -55,14 +55,14 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     backoff: Backoff = Backoff()
 
 
-class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
+class Batch(msgspec.Struct, frozen=True):
     """Events of many jobs in one call."""
 
     max_items: int = 32
     max_wait: float = 0.05
 
 
-class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
+class Clause(msgspec.Struct, frozen=True):
     """One test of a gate: `field` is looked up in facts, metadata, the job's own fields."""
 
     field: str
@@ -70,7 +70,7 @@ class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
     value: Any = None
 
 
-class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
+class Gate(msgspec.Struct, frozen=True):
     """What a gate waits for. `until` (CEL) or `clauses`; `when` false lets pass at once."""
 
     name: str
@@ -85,7 +85,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     """Names of facts it reads: the index for shared facts."""
 
 
-class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+class Part(msgspec.Struct, frozen=True):
     """One part of a plan. `path` is its id and address; `name` is free text for people."""
 
     path: str
@@ -127,7 +127,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     """`metadata_overrides` of the stage's registration."""
 
 
-class Param(msgspec.Struct, frozen=True, omit_defaults=True):
+class Param(msgspec.Struct, frozen=True):
     """A declared parameter."""
 
     name: str
@@ -138,7 +138,7 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
     desc: str = ""
 
 
-class Plan(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
+class Plan(msgspec.Struct, frozen=True, dict=True):
     """A checked topology. Equal plans have equal digests."""
 
     pipeline: str
