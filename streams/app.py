@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from streams.blobs import BlobStore
     from streams.broker.port import Log
     from streams.registry import StageRegistry
+    from streams.runtime.execution import Execution
     from streams.runtime.worker import Worker
     from streams.secrets import Secrets
     from streams.topology.load import Topology
@@ -135,7 +135,7 @@ class App:
             await log.close()
             self._log = None
 
-    def _execution(self, debug: bool):  # type: ignore[no-untyped-def]
+    def _execution(self, debug: bool) -> tuple[Execution, BlobStore]:
         from streams.blobs import BlobStore
         from streams.runtime.execution import Execution
 
@@ -155,7 +155,7 @@ class App:
         self,
         log: Log,
         topology: Topology,
-        execution: object,
+        execution: Execution,
         blobs: BlobStore,
         pools: Sequence[str] | None,
         stages: frozenset[str] | None,
@@ -172,7 +172,7 @@ class App:
         return Worker(
             log,
             naming,
-            execution,  # type: ignore[arg-type]
+            execution,
             blobs,
             self.clock,
             name=name or worker_name(),
@@ -200,7 +200,11 @@ def worker_name() -> str:
 
 def _expand(pattern: str | Path) -> list[str]:
     text = str(pattern)
-    found = sorted(glob(text)) if any(c in text for c in "*?[") else [text]
+    if not any(sign in text for sign in "*?["):
+        return [text]
+    path = Path(pattern)
+    fixed = Path(path.anchor) if path.is_absolute() else Path()
+    found = sorted(map(str, fixed.glob(str(path.relative_to(fixed)))))
     if not found:
         raise NotFoundError(f"no file matches {text}")
     return found

@@ -51,7 +51,9 @@ class EventError(UserError):
 
     code = "V001"
 
-    def __init__(self, message: str, *, code: str | None = None, field: str = "", help: str = "") -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, field: str = "", help: str = ""
+    ) -> None:
         super().__init__(message, code=code, help=help)
         self.field = field
 
@@ -61,7 +63,9 @@ class ExpressionError(UserError):
 
     code = "X001"
 
-    def __init__(self, message: str, *, code: str | None = None, source: str = "", help: str = "") -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, source: str = "", help: str = ""
+    ) -> None:
         super().__init__(message, code=code, help=help)
         self.source = source
 
@@ -127,3 +131,16 @@ class OffsetLost(LogError):
     """The committed offset lies below the log's start: events were deleted before they were read."""
 
     code = "K015"
+
+
+EXPLANATIONS: dict[str, str] = {
+    "E000": """\
+**An error without a code of its own.** The message says what is wrong.
+Next: run the command again with `--debug` and report what it prints.""",
+    "E001": """\
+**What was asked for cannot be done as it was asked.** The message names the part that is wrong.""",
+    "E404": """\
+**The thing named is not there.** The message says what was looked for, and where.""",
+    "K000": """\
+**The log refused, for a reason without a code of its own.** Next: `streams doctor`.""",
+}

@@ -71,7 +71,13 @@ class StageOutput:
         return Skip(reason)
 
     @staticmethod
-    def fail(error: str = "", *, code: str = "S001", retriable: bool = True, metadata: Mapping[str, Any] | None = None) -> Fail:
+    def fail(
+        error: str = "",
+        *,
+        code: str = "S001",
+        retriable: bool = True,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Fail:
         return Fail(error, code, retriable, metadata or {})
 
     @staticmethod
@@ -83,5 +89,7 @@ class StageOutput:
         return Cancel(reason)
 
     @staticmethod
-    def route(branch: str, value: Any = None, *, metadata: Mapping[str, Any] | None = None) -> Route:
+    def route(
+        branch: str, value: Any = None, *, metadata: Mapping[str, Any] | None = None
+    ) -> Route:
         return Route(branch, value, metadata or {})

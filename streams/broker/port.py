@@ -150,7 +150,9 @@ class Consumer(Protocol):
     def seek(self, place: TopicPartition, offset: int) -> None:
         """The next record of `place` is the first at or after `offset`."""
 
-    async def committed(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Committed | None]:
+    async def committed(
+        self, places: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Committed | None]:
         """Stable positions: no transaction that could change them is still open."""
 
     async def close(self) -> None:
@@ -182,7 +184,9 @@ class Log(Protocol):
 
     async def delete_topics(self, names: Collection[str]) -> None: ...
 
-    async def watermarks(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Watermarks]: ...
+    async def watermarks(
+        self, places: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Watermarks]: ...
 
     async def trim(self, before: Mapping[TopicPartition, int]) -> None:
         """Deletes what lies below these offsets; the low watermark moves there."""
@@ -193,7 +197,9 @@ class Log(Protocol):
     async def positions(self, group: str) -> dict[TopicPartition, Committed]:
         """What a group has committed, for lag and recovery tools."""
 
-    async def set_positions(self, group: str, positions: Mapping[TopicPartition, Committed]) -> None:
+    async def set_positions(
+        self, group: str, positions: Mapping[TopicPartition, Committed]
+    ) -> None:
         """Sets positions of a group that has no members (new groups, recovery); else `LogError`."""
 
     async def members(self, group: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from streams.clock import SystemClock
 from streams.errors import Fenced, StreamsError, UserError
 from streams.observe import logs
 from streams.plugins import unload_project_modules
-from streams.settings import Settings
+from streams.settings import Settings, environment
 
 SAMPLES = "jobs.jsonl"
 RELOAD_GRACE = 1.0
@@ -48,6 +49,8 @@ async def develop(given: Sequence[Path], *, fresh: bool, debug: bool) -> None:
     settings = _settings()
     logs.configure(settings)
     files = topology_files(given, Path.cwd())
+    if debug:
+        _keep_signals()
     app = _load(files, settings, debug=debug)
     if fresh:
         await forget(settings)
@@ -62,6 +65,20 @@ def _settings() -> Settings:
     if "log_level" in settings.sources:
         return settings
     return msgspec.structs.replace(settings, log_level="warning")
+
+
+def _keep_signals() -> None:
+    """Ctrl-C still stops `dev` after a breakpoint: the debugger would take the signal over."""
+    if sys.breakpointhook is not sys.__breakpointhook__:
+        return
+
+    def hook(*_: object, **__: object) -> None:
+        import pdb
+
+        pdb.Pdb(nosigint=True).set_trace(sys._getframe(1))
+
+    if not environment().get("PYTHONBREAKPOINT"):
+        sys.breakpointhook = hook
 
 
 def _load(files: Sequence[Path], settings: Settings, *, debug: bool) -> App:

@@ -49,7 +49,7 @@ def _again(turn: Turn, delivery: Delivery) -> Event:
     )  # fmt: skip
 
 
-def is_late(turn: Turn, delivery: Delivery, rows: ScopeRows, plan: Plan) -> bool:
+def is_late(delivery: Delivery, rows: ScopeRows, plan: Plan) -> bool:
     """Nothing may follow from it any more: the job is over, or was restarted since."""
     job = rows.job
     if job is None or job.ended or job.stopping is not None:
@@ -63,7 +63,7 @@ def _arrive(turn: Turn, delivery: Delivery) -> None:
     if delivery.type == DEAD:
         _keep_dead(turn, delivery, rows)
         return
-    if delivery.part not in plan.by_path or is_late(turn, delivery, rows, plan):
+    if delivery.part not in plan.by_path or is_late(delivery, rows, plan):
         return
     part = plan.by_path[delivery.part]
     if delivery.type == RETRY:
@@ -152,9 +152,7 @@ def merge(arrived: list[Payload]) -> Payload:
     return msgspec.structs.replace(arrived[0], stages=stages)
 
 
-def start(
-    turn: Turn, plan: Plan, part: Part, flow: Flow, parked: Parked, rows: ScopeRows
-) -> None:
+def start(turn: Turn, plan: Plan, part: Part, flow: Flow, parked: Parked, rows: ScopeRows) -> None:
     """Begins a part that the keeper lets in: runs it, holds it, or sends it to its topic."""
     payload = payloads.decode(bytes(parked.payload))
     if part.kind in KEEPER_RUN:
@@ -174,10 +172,7 @@ def start(
     turn.absorb(flow)
 
 
-def ledger_view(
-    job: str, plan: Plan, rows: ScopeRows, shared: Mapping[str, Any]
-) -> dict[str, Any]:
+def ledger_view(job: str, plan: Plan, rows: ScopeRows, shared: Mapping[str, Any]) -> dict[str, Any]:
     """What `@ledger` gives: the looked-up fields, with facts, metadata and stages apart."""
     view: dict[str, Any] = gate_names(job, plan, rows, shared)["ledger"]
     return view
-

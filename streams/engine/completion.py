@@ -232,4 +232,3 @@ def forget(turn: Turn, scope: str, root: str) -> None:
         turn.drop(scope, part)
     if scope == root:
         turn.do(Forget(root))
-

@@ -49,7 +49,9 @@ class Flow:
         self._blobs = dict(blobs or {})
         self._arrive = arrive or self._publish_arrival
 
-    def names(self, payload: Payload, roots: frozenset[str], *, turn: int = 1, attempt: int = 1) -> dict[str, Any]:
+    def names(
+        self, payload: Payload, roots: frozenset[str], *, turn: int = 1, attempt: int = 1
+    ) -> dict[str, Any]:
         """What expressions of this job see."""
         return payloads.environment(payload, self.identity(turn, attempt), roots, self._blobs)
 
@@ -106,7 +108,9 @@ class Flow:
         )
         self.put(part.path, row)
         if taken:
-            self._go_on(part, row, parent, payload, Result(status, out if bytes(out) else NULL, err))
+            self._go_on(
+                part, row, parent, payload, Result(status, out if bytes(out) else NULL, err)
+            )
         return row
 
     def put(self, path: str, row: Row) -> None:
@@ -132,15 +136,29 @@ class Flow:
             self._fold(part, parent, payload)
         elif entry == "topic":
             event = make(
-                INPUT, self.plan, self.origin, part.path, parent,
-                payloads.encode(payload), self.now, source=via,
+                INPUT,
+                self.plan,
+                self.origin,
+                part.path,
+                parent,
+                payloads.encode(payload),
+                self.now,
+                source=via,
             )
             self.actions.append(Publish(self.naming.stage(part.path), self.origin.scope, event))
         else:
             self._arrive(
                 make(
-                    ARRIVE, self.plan, self.origin, part.path, parent,
-                    payloads.encode(payload), self.now, source=via, via=via, cause=cause,
+                    ARRIVE,
+                    self.plan,
+                    self.origin,
+                    part.path,
+                    parent,
+                    payloads.encode(payload),
+                    self.now,
+                    source=via,
+                    via=via,
+                    cause=cause,
                 )
             )
 

@@ -26,7 +26,16 @@ LONGEST = 4000
 class Frontier:
     """In-flight offsets of one partition, from one assignment to the next."""
 
-    __slots__ = ("_handed", "_heap", "_pending", "clean", "deaths", "high", "suspect", "trouble_until")
+    __slots__ = (
+        "_handed",
+        "_heap",
+        "_pending",
+        "clean",
+        "deaths",
+        "high",
+        "suspect",
+        "trouble_until",
+    )
 
     def __init__(self, offset: int = 0, metadata: str = "") -> None:
         self._pending: set[int] = set()

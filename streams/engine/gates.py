@@ -65,7 +65,11 @@ def _sleep(turn: Turn, part: Part, flow: Flow, parked: Parked, payload: Payload)
     if part.sleep is not None:
         expression = compile_expression(part.sleep)
         seconds = expression.evaluate(flow.names(payload, expression.roots))
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 1800:
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, int | float)
+            or not 0 <= seconds <= 1800
+        ):
             raise ExpressionError(
                 f"sleep is {seconds!r}: it must be a number of seconds from 0 to 1800",
                 code="X020",
@@ -123,9 +127,7 @@ def _passed(gate: Gate, since: int, now: int, looks: int) -> dict[str, Any]:
     }
 
 
-def look_again(
-    turn: Turn, scope: str, *, counted: bool = True, since_change: bool = False
-) -> bool:
+def look_again(turn: Turn, scope: str, *, counted: bool = True, since_change: bool = False) -> bool:
     """Judges every gate that holds this scope: something it may read has changed. With
     `since_change` only those not judged since this turn last changed it. True if one opened."""
     rows = turn.read(scope)
@@ -197,7 +199,9 @@ def _held(wait: Wait, now: int, status: Status) -> tuple[Attempt, ...]:
     return (Attempt(1, wait.since, wait.since, now, status),)
 
 
-def time_is_up(turn: Turn, scope: str, path: str, *, reason: str = "timed out", rejected: bool = False) -> None:
+def time_is_up(
+    turn: Turn, scope: str, path: str, *, reason: str = "timed out", rejected: bool = False
+) -> None:
     """A held job's deadline has passed, or somebody rejected it: `on_timeout` says what follows."""
     rows = turn.read(scope)
     row = rows.stages.get(path)
@@ -215,7 +219,17 @@ def time_is_up(turn: Turn, scope: str, path: str, *, reason: str = "timed out", 
     }
     rule = gate.on_timeout
     if rule == "route" and gate.on_timeout_to is not None:
-        end(turn, plan, scope, part, row, rows, taken=(gate.on_timeout_to,), meta=waited, reason=reason)
+        end(
+            turn,
+            plan,
+            scope,
+            part,
+            row,
+            rows,
+            taken=(gate.on_timeout_to,),
+            meta=waited,
+            reason=reason,
+        )
     elif rule == "skip":
         end(turn, plan, scope, part, row, rows, status="SKIPPED", meta=waited, reason=reason)
     elif rule == "continue" and not rejected:

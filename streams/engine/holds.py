@@ -64,7 +64,9 @@ def _clause(clause: Clause, names: Mapping[str, Any], seen: dict[str, Any]) -> C
     value = field(names, clause.field)
     actual = {} if value is MISSING else {clause.field: value}
     if clause.operator == "exists":
-        return ClauseFinding(f"{clause.field} exists", value is not MISSING and value is not None, actual)
+        return ClauseFinding(
+            f"{clause.field} exists", value is not MISSING and value is not None, actual
+        )
     if clause.operator == "equals":
         text = f"{clause.field} == {msgspec.json.encode(clause.value).decode()}"
         return ClauseFinding(text, value is not MISSING and same(value, clause.value), actual)
@@ -78,13 +80,9 @@ def _clause(clause: Clause, names: Mapping[str, Any], seen: dict[str, Any]) -> C
 
 def same(left: Any, right: Any) -> bool:
     """Equality without Python's `True == 1`."""
-    return type(left) is type(right) and left == right or (
-        isinstance(left, int | float)
-        and isinstance(right, int | float)
-        and not isinstance(left, bool)
-        and not isinstance(right, bool)
-        and left == right
-    )
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    return bool(left == right)
 
 
 def field(names: Mapping[str, Any], path: str) -> Any:

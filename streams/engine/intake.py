@@ -141,4 +141,3 @@ def _begin(
 def clean(event: Event) -> Event:
     """The event without what only the engine may say."""
     return strip_engine_extensions(event)
-

@@ -12,6 +12,9 @@ from streams.engine.turn import Turn
 from streams.errors import EventError
 from streams.event import Event
 
+ORPHANED_ROWS_STAY = 24 * 3600 * 1000
+"""How long (ms) a row of a job that is not there stays: a late writer left it."""
+
 
 def came_in(turn: Turn, event: Event, scope: str) -> None:
     """A submission or signal whose state is here. Raises `EventError` for the dead letters."""

@@ -167,7 +167,9 @@ def make(
         id=derived_id(
             origin.root, origin.digest, origin.scope, part, origin.epoch, turn, parent, ordinal
         ),
-        source=f"/pipelines/{plan.pipeline}/stages/{source}" if source else f"/pipelines/{plan.pipeline}",
+        source=f"/pipelines/{plan.pipeline}/stages/{source}"
+        if source
+        else f"/pipelines/{plan.pipeline}",
         type=kind,
         subject=origin.scope,
         time=timestamp(now),

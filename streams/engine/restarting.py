@@ -39,7 +39,7 @@ def restart(turn: Turn, job_id: str, start: str = "") -> str:
     points = unfinished(plan, rows, settled) | ({start} if start else set())
     if not points:
         return "nothing failed: name a stage to start from"
-    points = rebuildable(plan, rows, points)
+    points = rebuildable(plan, rows, points, settled)
     epoch = job.epoch + 1
     begun = msgspec.structs.replace(
         job, status="RUNNING", epoch=epoch, phase=1, n=job.n + 1, completed=0, updated=turn.now,
@@ -77,32 +77,31 @@ def _was_reached(plan: Plan, path: str, rows: ScopeRows, settled: Settled) -> bo
     return not ways or ("live" in ways and "open" not in ways)
 
 
-def rebuildable(plan: Plan, rows: ScopeRows, points: set[str]) -> set[str]:
-    """The points, moved up until the input of each can be had."""
-    wanted = set(points)
+def rebuildable(plan: Plan, rows: ScopeRows, points: set[str], settled: Settled) -> set[str]:
+    """The points, moved up until the input of everything that runs again can be had."""
     while True:
-        again: set[str] = set()
-        rerun = _reach(plan, wanted)
-        for path in wanted:
-            if path not in rows.dead:
-                again |= _lost(plan, rows, path, wanted)
-        for path in rerun - wanted:
-            again |= {up for up in _lost(plan, rows, path, rerun) if up not in rerun}
-        if again <= wanted:
-            break
-        wanted |= again
-    return {p for p in wanted if not any(p != q and p in plan.reach[q] for q in wanted)}
+        first = {p for p in points if not any(p != q and p in plan.reach[q] for q in points)}
+        rerun = _reach(plan, first)
+        lost: set[str] = set()
+        for path in rerun:
+            if path not in first or path not in rows.dead:
+                lost |= _lost(plan, rows, path, rerun, settled)
+        if not lost:
+            return first
+        points = first | lost
 
 
 def _reach(plan: Plan, points: set[str]) -> set[str]:
     return {path for point in points for path in plan.reach[point]}
 
 
-def _lost(plan: Plan, rows: ScopeRows, path: str, rerun: set[str]) -> set[str]:
-    """Parts whose output this one reads, ended well, and no row kept it."""
+def _lost(
+    plan: Plan, rows: ScopeRows, path: str, rerun: set[str], settled: Settled
+) -> set[str]:
+    """Parts that do not run again, whose output this one is given, and no row kept it."""
     lost = set()
     for up, _ in plan.incoming[path]:
-        if up in rerun:
+        if up in rerun or way(up, path, settled.states, rows.stages) != "live":
             continue
         for source in plan.edge(up, path).carry:
             row = rows.stages.get(source)
@@ -118,7 +117,9 @@ def rebuilt(plan: Plan, rows: ScopeRows, path: str, ups: list[str]) -> Payload:
         for source in plan.edge(up, path).carry:
             row = rows.stages.get(source)
             if row is not None and row.ended:
-                stages[source] = Result(row.status, row.out if bytes(row.out) else msgspec.Raw(b"null"), row.err)
+                stages[source] = Result(
+                    row.status, row.out if bytes(row.out) else msgspec.Raw(b"null"), row.err
+                )
     return Payload(params=rows.input.params, data=rows.input.data, stages=stages)
 
 

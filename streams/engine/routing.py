@@ -40,61 +40,110 @@ def route(
     answer: Answer,
     delay: float | None,
 ) -> None:
-    """Adds to the flow what follows from the answer. `delay`: seconds to the next attempt, if any."""
-    common = {"turn": delivery.turn, "attempt": delivery.attempt}
+    """Adds what follows from the answer. `delay`: seconds to the next attempt, if there is one."""
     verdict = answer.verdict
+    step = Step(flow, part, event, delivery, payload, answer)
     if answer.stopped:
-        flow.end(part, "CANCELLED", event.id, payload, times=_times(delivery, payload, answer, "CANCELLED"), reason="stopped", **common)
+        step.end("CANCELLED", reason="stopped")
     elif isinstance(verdict, Ok):
-        flow.end(part, "SUCCESS", event.id, payload, out=answer.out, meta=answer.meta, times=_times(delivery, payload, answer, "SUCCESS"), **common)
+        step.end("SUCCESS")
     elif isinstance(verdict, Skip):
-        flow.end(part, "SKIPPED", event.id, payload, reason=verdict.reason, times=_times(delivery, payload, answer, "SKIPPED"), **common)
+        step.end("SKIPPED", reason=verdict.reason)
     elif isinstance(verdict, Route):
-        _branch(flow, part, event, delivery, payload, answer, verdict)
+        step.branch(verdict)
     elif isinstance(verdict, Cancel):
-        _cancel(flow, part, event, delivery, payload, answer, verdict)
+        step.cancel(verdict)
     elif isinstance(verdict, Retry):
-        later(flow, part, event, delivery, payload, answer, verdict.after, spent=False, reason=verdict.reason)
+        later(
+            flow, part, event, delivery, payload, answer, verdict.after,
+            spent=False, reason=verdict.reason,
+        )  # fmt: skip
     elif delay is not None:
         later(flow, part, event, delivery, payload, answer, delay, spent=True)
     else:
-        failure = answer.error or _failure(verdict)
-        flow.fail(part, event, payload, failure, times=_times(delivery, payload, answer, "FAILED", failure), meta=answer.meta, **common)
+        step.fail(answer.error or _failure(verdict))
+
+
+class Step(msgspec.Struct):
+    """One answered delivery, and the ways it can end."""
+
+    flow: Flow
+    part: Part
+    event: Event
+    delivery: Delivery
+    payload: Payload
+    answer: Answer
+
+    def end(
+        self, status: Status, *, taken: tuple[str, ...] | None = None, reason: str = ""
+    ) -> None:
+        """The part's last row, and the ways on."""
+        good = status == "SUCCESS"
+        self.flow.end(
+            self.part, status, self.event.id, self.payload,
+            turn=self.delivery.turn, attempt=self.delivery.attempt, taken=taken,
+            out=self.answer.out if good else NOTHING,
+            meta=self.answer.meta if good else {},
+            times=_times(self.delivery, self.payload, self.answer, status), reason=reason,
+        )  # fmt: skip
+
+    def fail(self, failure: Failure) -> None:
+        self.flow.fail(
+            self.part, self.event, self.payload, failure,
+            turn=self.delivery.turn, attempt=self.delivery.attempt,
+            times=_times(self.delivery, self.payload, self.answer, "FAILED", failure),
+            meta=self.answer.meta,
+        )  # fmt: skip
+
+    def branch(self, verdict: Route) -> None:
+        """Only the named dependent goes on."""
+        ways = self.flow.plan.default_taken(self.part.path)
+        if verdict.branch in ways:
+            self.end("SUCCESS", taken=(verdict.branch,))
+            return
+        known = ", ".join(ways) or "none"
+        self.fail(Failure("S040", f"routed to {verdict.branch!r}; the ways on are {known}"))
+
+    def cancel(self, verdict: Cancel) -> None:
+        """The whole job is to stop: a signal to its keeper."""
+        self.end("CANCELLED", reason=verdict.reason)
+        flow, path = self.flow, self.part.path
+        data = SignalData(
+            kind="cancel",
+            reason=verdict.reason or f"stage {path} asked for it",
+            by=f"stage {path}",
+            epoch=self.delivery.epoch,
+        )
+        root = self.delivery.root
+        signal = make(
+            SIGNAL, flow.plan, flow.origin, "@job", self.event.id, msgspec.json.encode(data),
+            flow.now, source=path, job=root,
+        )  # fmt: skip
+        flow.actions.append(Publish(flow.naming.hold, root, signal))
 
 
 def _failure(verdict: Verdict) -> Failure:
-    return Failure(verdict.code, verdict.message) if isinstance(verdict, Fail) else Failure("S001", "")
+    return (
+        Failure(verdict.code, verdict.message) if isinstance(verdict, Fail) else Failure("S001", "")
+    )
 
 
-def _times(delivery: Delivery, payload: Payload, answer: Answer, status: Status, error: Failure | None = None) -> tuple[Attempt, ...]:
-    this = Attempt(delivery.attempt, delivery.time, answer.started, answer.ended, status, error.code if error else "")
+def _times(
+    delivery: Delivery,
+    payload: Payload,
+    answer: Answer,
+    status: Status,
+    error: Failure | None = None,
+) -> tuple[Attempt, ...]:
+    this = Attempt(
+        delivery.attempt,
+        delivery.time,
+        answer.started,
+        answer.ended,
+        status,
+        error.code if error else "",
+    )
     return (*payload.tries, this)
-
-
-def _branch(flow: Flow, part: Part, event: Event, delivery: Delivery, payload: Payload, answer: Answer, verdict: Route) -> None:
-    ways = flow.plan.default_taken(part.path)
-    if verdict.branch in ways:
-        flow.end(
-            part, "SUCCESS", event.id, payload, turn=delivery.turn, attempt=delivery.attempt,
-            taken=(verdict.branch,), out=answer.out, meta=answer.meta,
-            times=_times(delivery, payload, answer, "SUCCESS"),
-        )  # fmt: skip
-        return
-    failure = Failure("S012", f"routed to {verdict.branch!r}; the ways on are {', '.join(ways) or 'none'}")
-    flow.fail(
-        part, event, payload, failure, turn=delivery.turn, attempt=delivery.attempt,
-        times=_times(delivery, payload, answer, "FAILED", failure),
-    )  # fmt: skip
-
-
-def _cancel(flow: Flow, part: Part, event: Event, delivery: Delivery, payload: Payload, answer: Answer, verdict: Cancel) -> None:
-    flow.end(
-        part, "CANCELLED", event.id, payload, turn=delivery.turn, attempt=delivery.attempt,
-        reason=verdict.reason, times=_times(delivery, payload, answer, "CANCELLED"),
-    )  # fmt: skip
-    data = SignalData(kind="cancel", reason=verdict.reason or f"stage {part.path} asked for it", by=f"stage {part.path}", epoch=delivery.epoch)
-    signal = make(SIGNAL, flow.plan, flow.origin, "@job", event.id, msgspec.json.encode(data), flow.now, source=part.path, job=delivery.root)
-    flow.actions.append(Publish(flow.naming.hold, delivery.root, signal))
 
 
 def later(
@@ -125,8 +174,10 @@ def later(
         reason=reason,
     )
     flow.put(part.path, row)
-    park(flow, part.path, event, delivery, msgspec.structs.replace(payload, tries=tries), delay,
-         attempt=delivery.attempt + spent, cause=cause_text(part.path, row.order), reason=reason)  # fmt: skip
+    park(
+        flow, part.path, event, delivery, msgspec.structs.replace(payload, tries=tries), delay,
+        attempt=delivery.attempt + spent, cause=cause_text(part.path, row.order), reason=reason,
+    )  # fmt: skip
 
 
 def park(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streams.engine import arrivals, completion, gates, restarting
+from streams.engine import completion, gates, restarting
 from streams.engine.actions import PutControl
 from streams.engine.messages import SignalData
 from streams.engine.rows import FactRow, JobRow, Parked, Row, Wait
@@ -103,7 +103,9 @@ def _act(turn: Turn, data: SignalData, job_id: str, job: JobRow, rows: ScopeRows
         return "the job has ended"
     if data.kind == "cancel":
         reason = data.reason or "cancelled"
-        completion.stop(turn, job_id, "CANCELLED", reason=f"{reason} (by {data.by})" if data.by else reason)
+        completion.stop(
+            turn, job_id, "CANCELLED", reason=f"{reason} (by {data.by})" if data.by else reason
+        )
         return ""
     return _let_go(turn, data, job_id, rows)
 

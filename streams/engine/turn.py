@@ -162,9 +162,7 @@ def _shows_in_gates(action: PutRow) -> bool:
     """Facts and parts that ended; not the keeper's own book-keeping."""
     if action.part.startswith("@"):
         return action.part.startswith("@fact/")
-    return "~" not in action.part and (
-        action.data is None or head(action.data).status != "WAITING"
-    )
+    return "~" not in action.part and (action.data is None or head(action.data).status != "WAITING")
 
 
 def origin_of_job(scope: str, job: JobRow) -> Origin:

@@ -205,7 +205,11 @@ def _nested(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stage_names(row: Row) -> dict[str, Any]:
     names = payloads.stage_names(
-        payloads.Result(row.status, row.out if payloads.blob_of(row.out) is None else msgspec.Raw(b"null"), row.err)
+        payloads.Result(
+            row.status,
+            row.out if payloads.blob_of(row.out) is None else msgspec.Raw(b"null"),
+            row.err,
+        )
     )
     return {**row.meta, **names, "attempts": row.attempt}
 
@@ -326,10 +330,16 @@ def _status(stages: Mapping[str, StageView]) -> PublicStatus:
     return "running" if present else "queued"
 
 
-def _current(plan: Plan, found: ScopeRows, stages: Mapping[str, StageView], over: bool) -> str | None:
+def _current(
+    plan: Plan, found: ScopeRows, stages: Mapping[str, StageView], over: bool
+) -> str | None:
     if over:
         failed = [path for path, view in stages.items() if view.status == "failed"]
-        ended = [(row.at, plan.order.index(path), path) for path, row in found.stages.items() if path in stages]
+        ended = [
+            (row.at, plan.order.index(path), path)
+            for path, row in found.stages.items()
+            if path in stages
+        ]
         return failed[0] if failed else (max(ended)[2] if ended else None)
     for wanted in ("running", "retrying", "waiting", "queued"):
         for path, view in stages.items():
@@ -338,7 +348,9 @@ def _current(plan: Plan, found: ScopeRows, stages: Mapping[str, StageView], over
     return None
 
 
-def _waiting_for(plan: Plan, found: ScopeRows, stages: Mapping[str, StageView]) -> WaitingFor | None:
+def _waiting_for(
+    plan: Plan, found: ScopeRows, stages: Mapping[str, StageView]
+) -> WaitingFor | None:
     for path, view in stages.items():
         parked = found.parked.get(path)
         if view.status == "retrying" and parked is not None and parked.wait is not None:
@@ -348,7 +360,9 @@ def _waiting_for(plan: Plan, found: ScopeRows, stages: Mapping[str, StageView]) 
         if view.status == "waiting" and row is not None and row.wait is not None:
             gate = plan.by_path[path].gate
             wait = row.wait
-            return WaitingFor(path, wait.kind, gate.name if gate else None, wait.since, wait.due, wait.reason)
+            return WaitingFor(
+                path, wait.kind, gate.name if gate else None, wait.since, wait.due, wait.reason
+            )
     for path, view in stages.items():
         if view.status == "waiting":
             return WaitingFor(path, "join", None, view.created_at or 0, None, view.reason)

@@ -78,15 +78,22 @@ class Agent:
         self._stages = stages
         self._echo = echo
         self._encoder = Encoder(naming, partitions)
-        self._new_runner = lambda: Runner(
-            naming, control.table, execution, blobs, clock, worker, self._ended
-        )
+        self._execution = execution
+        self._blobs = blobs
         self._leaving = False
         self._begin()
 
     def _begin(self) -> None:
         self._out = GroupCommit(self._clock, self._dispatch)
-        self._runner = self._new_runner()
+        self._runner = Runner(
+            self._naming,
+            self._control.table,
+            self._execution,
+            self._blobs,
+            self._clock,
+            self._worker,
+            self._ended,
+        )
         self._lanes: Lanes[Job] = Lanes(
             lambda job: job.part.path,
             lambda job: (job.delivery.scope, job.part.path),
@@ -222,9 +229,7 @@ class Agent:
         if not self._is_mine(part) or self._control.table.stopped(delivery.root, delivery.epoch):
             self._out.gather(record.place, record.offset, [])
             return
-        job = Job(
-            record.place, record.offset, event, delivery, plan, part, payload, CancelToken()
-        )
+        job = Job(record.place, record.offset, event, delivery, plan, part, payload, CancelToken())
         if not self._is_deadly(frontier, job):
             self._lanes.add(job)
 
@@ -249,7 +254,7 @@ class Agent:
         if frontier.suspect != job.offset or frontier.deaths < most:
             return False
         flow = self._runner.flow(job.plan, job.delivery)
-        failure = Failure("S022", f"worker-died: {frontier.deaths} workers died while they ran it")
+        failure = Failure("S041", f"worker-died: {frontier.deaths} workers died while they ran it")
         d = job.delivery
         flow.fail(job.part, job.event, job.payload, failure, turn=d.turn, attempt=d.attempt)
         self._out.gather(job.place, job.offset, self._encoder.records(flow.actions))

@@ -80,9 +80,7 @@ class Encoder:
             job=letter.job,
             epoch=letter.epoch,
         )
-        return Outgoing(
-            self._naming.dead, letter.job.encode(), value, (*headers, *more), partition
-        )
+        return Outgoing(self._naming.dead, letter.job.encode(), value, (*headers, *more), partition)
 
     def dead_record(
         self, record: Record, code: str, message: str, now: int, *, job: str = ""

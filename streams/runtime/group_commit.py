@@ -99,9 +99,7 @@ class GroupCommit:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def own(
-        self, producer: Producer, taken: Mapping[TopicPartition, Frontier]
-    ) -> None:
+    async def own(self, producer: Producer, taken: Mapping[TopicPartition, Frontier]) -> None:
         """Takes partitions over: says so in the offsets, so that a death can be counted."""
         async with self._one:
             self.frontiers.update(taken)

@@ -194,9 +194,7 @@ class Runner:
                 return True
         except ExpressionError as error:
             failure = Failure(error.code, error.message)
-            flow.fail(
-                job.part, job.event, job.payload, failure, turn=d.turn, attempt=d.attempt
-            )
+            flow.fail(job.part, job.event, job.payload, failure, turn=d.turn, attempt=d.attempt)
             return False
         flow.end(
             job.part, "SKIPPED", job.event.id, job.payload,
@@ -224,9 +222,7 @@ class Runner:
         """Spends the attempt; same turn, nothing is written. A `retry` verdict spends none."""
         if not isinstance(outcome.verdict, Retry):
             job.payload = tried(job.delivery, job.payload, self._answer(job, outcome))
-            job.delivery = msgspec.structs.replace(
-                job.delivery, attempt=job.delivery.attempt + 1
-            )
+            job.delivery = msgspec.structs.replace(job.delivery, attempt=job.delivery.attempt + 1)
 
     def _answer(self, job: Job, outcome: Outcome) -> Answer:
         stop = self._control.stopped(job.delivery.root, job.delivery.epoch)

@@ -75,9 +75,7 @@ class Worker:
                 await self._prepare()
                 tasks |= self._new_agents()
                 changed = asyncio.create_task(self._clock.sleep(0.5), name="look")
-                await asyncio.wait(
-                    {*tasks, leaving, changed}, return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait({*tasks, leaving, changed}, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
                 for task in tasks:
                     if task.done():

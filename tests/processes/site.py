@@ -159,7 +159,7 @@ class Site:
 
     async def done_events(self, pipeline: str = "p") -> list[str]:
         """Jobs that the done topic says have ended, one entry an event."""
-        return [job for job in await self._keys(f"default.{pipeline}.done")]
+        return await self._keys(f"default.{pipeline}.done")
 
     async def _keys(self, topic: str) -> list[str]:
         spec = (await self.log.topics())[topic]

@@ -87,7 +87,7 @@ async def test_an_event_that_kills_workers_is_set_aside(site: Any) -> None:
     await site.until(restarted, timeout=90)
     poison = await site.job("poison")
     assert poison.status == "failed"
-    assert poison.stages["one"].error.code == "S022"
+    assert poison.stages["one"].error.code == "S041"
     assert len(site.side_effects("one")) <= 8
     letters = await site.client.dead_letters("p")
     assert [letter.job for letter in letters] == ["poison"]
@@ -179,6 +179,8 @@ async def test_a_secret_is_in_no_row_log_or_dead_letter(site: Any) -> None:
     view = await site.until_job("a", "failed")
     assert view.stages["one"].error.message == "RuntimeError: refused: ***"
     everything = b"".join(
-        path.read_bytes() for path in site.folder.rglob("*") if path.is_file() and path.parent.name != "keys"
+        path.read_bytes()
+        for path in site.folder.rglob("*")
+        if path.is_file() and path.parent.name != "keys"
     )
     assert b"sesame-42-sesame" not in everything

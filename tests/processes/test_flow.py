@@ -313,7 +313,8 @@ async def test_a_job_ends_on_the_plan_it_began_with(site: Any) -> None:
     await site.until_job("old", "waiting")
     site.pipeline(
         "p",
-        "version: 2\n" + gate
+        "version: 2\n"
+        + gate
         + "stages:\n  - {name: one, type: work}\n  - {name: three, type: brief}\n",
     )
     site.start("agents-3", "--agents")

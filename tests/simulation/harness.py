@@ -6,6 +6,7 @@ wants. Every row written is held against the table of transitions.
 """
 
 from collections import deque
+from functools import partial
 
 import msgspec
 
@@ -356,11 +357,16 @@ class World:
         if due is not None and due <= self.now:
             found.append(self.look_at_time)
         found += [
-            lambda path=path: self.run(path)
+            partial(self.run, path)
             for path, queue in self.queues.items()
             if queue and path not in self.asleep
         ]
         return found
+
+    @staticmethod
+    def path_of(move):
+        """The stage whose agent makes this move; None for the keeper's."""
+        return move.args[0] if isinstance(move, partial) else None
 
     def settle(self):
         """Everything happens that can, without time passing."""

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from streams.outcome import Cancel, Fail, Ok, Retry, Route, Skip
-from streams.topology.plan import Edge, Gate, Part, Plan, Policy
+from streams.topology.plan import Edge, Gate, Part, Plan
 
 NEVER = "has(facts.never)"
 STAGE_ANSWERS = ("ok", "skip", "route", "later")
@@ -20,8 +20,21 @@ class Sketch(msgspec.Struct):
     answers: dict
     expected: dict[str, str]
     """Status of every part that is reached when all goes well."""
+    taken: dict[str, list[str]]
+    """Where every part goes on to."""
+    outputs: dict
+    """What every part hands on."""
     bad: frozenset[str]
     """Parts that fail or cancel the job until they are mended."""
+
+    def __repr__(self):
+        lines = [
+            f"{part.path} {part.gate.on_timeout if part.gate else part.kind}"
+            f"{' @ledger' if part.ledger else ''} → {' '.join(edge.to for edge in part.edges)}"
+            f" {str(self.answers.get(part.path, ''))[:120]}"
+            for part in self.plan.parts
+        ]
+        return "Sketch:\n  " + "\n  ".join(lines)
 
 
 @st.composite
@@ -52,7 +65,14 @@ def _sketch(pick, ways, *, bad):
         ups = [up for up in parts if any(edge.to == part.path for edge in up.edges)]
         if not ups or any(up.path in expected and part.path in taken[up.path] for up in ups):
             expected[part.path] = status[part.path]
-    return Sketch(Plan("pipe", "1", tuple(parts)), answers, expected, frozenset(broken))
+    outputs = {part.path: _output(answers.get(part.path)) for part in parts}
+    plan = Plan("pipe", "1", tuple(parts))
+    return Sketch(plan, answers, expected, taken, outputs, frozenset(broken))
+
+
+def _output(answer):
+    last = answer[-1] if isinstance(answer, list) else answer
+    return getattr(last, "value", None)
 
 
 def _part(pick, name, to, answers):
@@ -95,6 +115,3 @@ def _bad(pick, good):
         "cancel": [Cancel("enough")],
     }[pick.choice(BAD_ANSWERS)]
     return [*wrong, *(good if isinstance(good, list) else [good])]
-
-
-RETRIED = Policy(max_attempts=1)

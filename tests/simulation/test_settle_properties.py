@@ -7,72 +7,108 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.engine.rows import ENDED
+from streams.engine.rows import ENDED, decode_row
 from streams.engine.settle import floors
 from tests.simulation.harness import World
 from tests.simulation.plans import sketches
+from tests.simulation.storm import Storm
 
 SEEDS = st.integers(0, 2**32)
 
 
-class Storm:
-    """Lets things happen in a random order: lags, crashes, transactions of many inputs."""
+@given(sketch=sketches(), seed=SEEDS)
+@settings(max_examples=200)
+def test_every_reached_part_runs_once_and_the_job_ends_once(sketch, seed):
+    """Settle: no early, doubled or missing join or completion, whatever the lags and crashes."""
+    world = begun(sketch)
+    Storm(world, seed).until_quiet()
 
-    def __init__(self, world, seed, *, zombies=False):
-        self.world = world
-        self.pick = random.Random(seed)
-        self.zombies = zombies
-        self.slow = []
+    assert ended_rows(world) == sketch.expected
+    assert [done["status"] for done in world.done] == [good_end(sketch)]
+    assert Counter(ended_stages(world)) == {
+        path: 1 for path in sketch.expected if sketch.plan.by_path[path].kind == "stage"
+    }
+    assert not any(world.queues.values())
+    assert not world.hold
 
-    def until_quiet(self):
-        world, pick = self.world, self.pick
-        for _ in range(4_000):
-            moves = [move for move in world.moves() if not self._taken(move)]
-            chance = pick.random()
-            if chance < 0.05:
-                world.crash_keeper()
-            elif chance < 0.15 and self.slow:
-                self._end(self.slow.pop(pick.randrange(len(self.slow))))
-            elif moves:
-                self._move(pick.choice(moves))
-            elif self.slow:
-                self._end(self.slow.pop())
-            elif world.turn is not None:
-                world.commit_turn()
-            elif (due := self._next_due()) is not None:
-                world.now = max(world.now, due)
-            else:
-                return
-        raise AssertionError("it never comes to rest")
 
-    def _next_due(self):
-        """Within the hour: what lies beyond is retention."""
-        due = self.world.holds.next_due()
-        return due if due is not None and due < self.world.now + 3_600_000 else None
+@given(sketch=sketches(bad=True), seed=SEEDS)
+@settings(max_examples=200)
+def test_a_job_that_went_wrong_and_is_retried_ends_as_if_nothing_had(sketch, seed):
+    """Retry: what did not end well runs again; late results of an old epoch change nothing."""
+    world = begun(sketch)
+    storm = Storm(world, seed, zombies=True)
+    storm.until_quiet()
+    epoch = 1
+    while world.job().status not in ("SUCCESS", "SKIPPED"):
+        assert world.job().ended
+        world.signal("retry", epoch=epoch)
+        storm.until_quiet()
+        epoch += 1
+        assert world.job().epoch == epoch
 
-    def _taken(self, move):
-        """Deliveries of one part run one after another."""
-        path = getattr(move, "__defaults__", None)
-        return path is not None and any(work.part.path == path[0] for work in self.slow)
+    assert ended_rows(world) == sketch.expected
+    assert [done["epoch"] for done in world.done] == list(range(1, epoch + 1))
+    assert world.done[-1]["status"] == good_end(sketch)
+    assert not any(world.queues.values())
+    assert not world.hold
 
-    def _move(self, move):
-        world, pick = self.world, self.pick
-        path = getattr(move, "__defaults__", None)
-        if path is None:
-            move()
-            if pick.random() < 0.6:
-                world.commit_turn()
-        elif pick.random() < 0.4:
-            work = world.begin(path[0])
-            if work is not None:
-                self.slow.append(work)
-                if pick.random() < 0.5:
-                    world.show_running(work)
-        else:
-            move()
 
-    def _end(self, work):
-        self.world.finish(work, sees_stop=not (self.zombies and self.pick.random() < 0.5))
+@given(sketch=sketches(), seed=SEEDS, before=st.integers(0, 60))
+@settings(max_examples=100)
+def test_a_job_cancelled_at_any_moment_is_over_in_time_and_can_be_retried(sketch, seed, before):
+    """Cancel: within 10 s everything is over; a retry completes what was left."""
+    world = begun(sketch)
+    world.take_intake()
+    world.commit_turn()
+    pick = random.Random(seed)
+    for _ in range(before):
+        if moves := world.moves():
+            pick.choice(moves)()
+            world.commit_turn()
+    world.signal("cancel", by="me")
+    cancelled_at = world.now
+    storm = Storm(world, seed, zombies=True)
+    storm.until_quiet()
+    job = world.job()
+    assert job.ended
+    if job.status == "CANCELLED":
+        assert world.now - cancelled_at <= 10_500
+        world.signal("retry")
+        storm.until_quiet()
+        if "nothing failed" in world.job().last_signal:
+            return
+
+    assert ended_rows(world) == sketch.expected
+    assert world.done[-1]["status"] == good_end(sketch)
+
+
+def begun(sketch):
+    """A world with one submitted job, whose stages check that they get what they should."""
+    world = World(sketch.plan)
+    world.answers = {
+        part.path: checking(sketch, part.path) for part in sketch.plan.parts if part.kind == "stage"
+    }
+    world.submit()
+    return world
+
+
+def checking(sketch, path):
+    """The sketch's answers, one after another, each after a look at the inputs."""
+    given = sketch.answers[path]
+    left = list(given) if isinstance(given, list) else [given]
+    wanted = {
+        up: sketch.outputs[up]
+        for up, _ in sketch.plan.incoming[path]
+        if up in sketch.expected and path in sketch.taken[up]
+    }
+
+    def answer(work):
+        got = {up: msgspec.json.decode(result.out) for up, result in work.payload.stages.items()}
+        assert got == wanted
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return answer
 
 
 def ended_rows(world):
@@ -87,102 +123,14 @@ def ended_rows(world):
     }
 
 
-@given(sketch=sketches(), seed=SEEDS)
-@settings(max_examples=300)
-def test_every_reached_part_runs_once_and_the_job_ends_once(sketch, seed):
-    """Settle: no early, doubled or missing join or completion, whatever the lags and crashes."""
-    world = World(sketch.plan, answers=copied(sketch.answers))
-    world.submit()
-    Storm(world, seed).until_quiet()
-
-    assert ended_rows(world) == sketch.expected
-    assert [done["status"] for done in world.done] == [all_skipped_or_succeeded(sketch.expected)]
-    assert ran_to_the_end(world) == {
-        path: 1 for path in sketch.expected if sketch.plan.by_path[path].kind == "stage"
-    }
-    assert not any(world.queues.values())
-    assert not world.hold
-
-
-@given(sketch=sketches(bad=True), seed=SEEDS)
-@settings(max_examples=300)
-def test_a_job_that_went_wrong_and_is_retried_ends_as_if_nothing_had(sketch, seed):
-    """Retry: only what did not end well runs again, late results of the old epoch change nothing."""
-    world = World(sketch.plan, answers=copied(sketch.answers))
-    world.submit()
-    storm = Storm(world, seed, zombies=True)
-    storm.until_quiet()
-    epoch = 1
-    while world.job().status not in ("SUCCESS", "SKIPPED"):
-        assert world.job().ended
-        world.signal("retry", epoch=epoch)
-        storm.until_quiet()
-        assert world.job().last_signal == ""
-        epoch += 1
-        assert epoch <= 12
-
-    assert ended_rows(world) == sketch.expected
-    assert [done["epoch"] for done in world.done] == list(range(1, epoch + 1))
-    assert world.done[-1]["status"] == all_skipped_or_succeeded(sketch.expected)
-    assert not any(world.queues.values())
-    assert not world.hold
-
-
-@given(sketch=sketches(), seed=SEEDS, before=st.integers(0, 60))
-@settings(max_examples=150)
-def test_a_job_cancelled_at_any_moment_ends_and_can_be_retried(sketch, seed, before):
-    """Cancel: within 10 s everything is over; a retry completes what was left."""
-    world = World(sketch.plan, answers=copied(sketch.answers))
-    world.submit()
-    world.take_intake()
-    world.commit_turn()
-    pick = random.Random(seed)
-    for _ in range(before):
-        if moves := world.moves():
-            pick.choice(moves)()
-            world.commit_turn()
-    world.signal("cancel", by="me")
-    started = world.now
-    storm = Storm(world, seed, zombies=True)
-    storm.until_quiet()
-    job = world.job()
-    assert job.ended
-    assert world.now - started <= 10_500 or job.status != "CANCELLED"
-    if job.status == "CANCELLED":
-        world.signal("retry")
-        storm.until_quiet()
-        if "nothing failed" in world.job().last_signal:
-            return
-
-    assert ended_rows(world) == sketch.expected
-    assert world.done[-1]["status"] == all_skipped_or_succeeded(sketch.expected)
-
-
-def copied(answers):
-    return {path: list(a) if isinstance(a, list) else a for path, a in answers.items()}
-
-
-def all_skipped_or_succeeded(expected):
-    return "skipped" if set(expected.values()) == {"SKIPPED"} else "succeeded"
-
-
-def ran_to_the_end(world):
-    """Part → how many of its deliveries were not put off."""
-    ended = Counter(
-        part for (part, *_), row in _final_rows(world) if row.status in ENDED
-    )
-    return dict(ended)
-
-
-def _final_rows(world):
+def ended_stages(world):
+    """The stage of every end that an agent has written."""
     for key, data in world.ledger:
-        _, _, part = key.decode().partition("|")
-        if data is None or part.startswith("@") or "~" in part:
-            continue
-        if world.plan_of().by_path[part].kind == "stage":
-            from streams.engine.rows import decode_row
-
-            yield (part,), decode_row(data)
+        part = key.decode().partition("|")[2]
+        known = world.plan_of().by_path.get(part)
+        if data and known and known.kind == "stage" and decode_row(data).status in ENDED:
+            yield part
 
 
-_ = msgspec
+def good_end(sketch):
+    return "skipped" if set(sketch.expected.values()) == {"SKIPPED"} else "succeeded"
