@@ -182,9 +182,7 @@ class Client:
             for done in jobs:
                 yield done
 
-    async def _submission(
-        self, info: PipelineInfo, submission: Submission
-    ) -> tuple[str, Outgoing]:
+    async def _submission(self, info: PipelineInfo, submission: Submission) -> tuple[str, Outgoing]:
         event_id = self.clock.new_id()
         job = submission.id or submission_job_id(self._source, event_id)
         check_job_id(job)
@@ -438,9 +436,7 @@ class Client:
         for topic in topics:
             if topic not in known:
                 hint = _similar(topic, sorted(known)) or "name a pipeline, or one of its topics"
-                raise NotFoundError(
-                    f"no topic or pipeline `{topic}` here", code="C107", help=hint
-                )
+                raise NotFoundError(f"no topic or pipeline `{topic}` here", code="C107", help=hint)
 
     # ── Dead letters ────────────────────────────────────────────────────────────────────────
 

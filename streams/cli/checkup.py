@@ -113,7 +113,9 @@ async def _log() -> list[Finding]:
                 target = info.name if stage == "*" else f"{info.name}/{stage}"
                 detail = f"{what} is paused by {held.by or 'somebody'}"
                 findings.append(Finding(name, "warning", detail, f"streams resume {target}"))
-            letters = [each for each in await client.dead_letters(info.name) if each.state == "open"]
+            letters = [
+                each for each in await client.dead_letters(info.name) if each.state == "open"
+            ]
             if letters:
                 detail = count(len(letters), "open dead letter")
                 findings.append(Finding(name, "warning", detail, "streams dlq list"))

@@ -44,7 +44,9 @@ def _hold(kind: str, target: str, reason: str, dry_run: bool) -> None:
             info = await client.pipeline(name)
             if stage and stage not in info.plan.by_path:
                 known = ", ".join(info.plan.by_path)
-                raise NotFoundError(f"pipeline {name} has no stage `{stage}`", help=f"there are: {known}")
+                raise NotFoundError(
+                    f"pipeline {name} has no stage `{stage}`", help=f"there are: {known}"
+                )
             would = "would " if dry_run else ""
             say(f"{would}{kind} {target} in namespace {client.namespace}")
             paused = (stage or "*") in info.pauses

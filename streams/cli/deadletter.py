@@ -34,7 +34,8 @@ MaxOption = Annotated[
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do it; without this it is a dry run.")]
 LettersArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[LETTER…]", help="Ids from `dlq list`; else all open.")
+    list[str] | None,
+    typer.Argument(metavar="[LETTER…]", help="Ids from `dlq list`; else all open."),
 ]
 
 
@@ -154,7 +155,9 @@ def _settle(
             chosen.sort(key=lambda each: each.at)
             chosen = chosen[:most]
             would = "" if yes else "would "
-            say(f"{would}{verb} {count(len(chosen), 'dead letter')} in namespace {client.namespace}")
+            say(
+                f"{would}{verb} {count(len(chosen), 'dead letter')} in namespace {client.namespace}"
+            )
             if yes:
                 for info in await client.chosen(pipeline):
                     theirs = [each for each in chosen if each.pipeline == info.name]

@@ -22,7 +22,10 @@ app = typer.Typer()
 def publish(
     topic: Annotated[str, typer.Argument(metavar="TOPIC")],
     file: Annotated[
-        str, typer.Argument(metavar="[FILE|-]", help="CloudEvents in JSON: one, an array, or one a line.")
+        str,
+        typer.Argument(
+            metavar="[FILE|-]", help="CloudEvents in JSON: one, an array, or one a line."
+        ),
     ] = "-",
     dry_run: DryRunOption = False,
 ) -> None:
@@ -51,7 +54,9 @@ def _content(file: str) -> bytes:
         return sys.stdin.buffer.read()
     path = Path(file)
     if not path.is_file():
-        raise NotFoundError(f"no file {path}", help="give an existing file, or - for standard input")
+        raise NotFoundError(
+            f"no file {path}", help="give an existing file, or - for standard input"
+        )
     return path.read_bytes()
 
 

@@ -189,5 +189,3 @@ def gate_line(gate: str, jobs: list[str]) -> str:
     """What `dev` prints when jobs wait: how many, and the command that releases them."""
     which = jobs[0] if len(jobs) == 1 else "--all"
     return f"gate {gate}: {len(jobs)} waiting — streams gate release {gate} {which}"
-
-

@@ -17,7 +17,9 @@ config = typer.Typer(help="Settings of this process.", no_args_is_help=True)
 
 @config.command("show")
 def show_config(
-    origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each value comes from.")
+    ] = False,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Shows every setting as it is in force here, secrets masked."""
@@ -49,7 +51,10 @@ def explain(
     known = all_explanations()
     if code is None:
         items = [{"code": key, "text": text} for key, text in sorted(known.items())]
-        columns = {"code": lambda each: each["code"], "says": lambda each: _first_words(each["text"])}
+        columns = {
+            "code": lambda each: each["code"],
+            "says": lambda each: _first_words(each["text"]),
+        }
         show(items, output, columns=columns, name=lambda each: each["code"])
         return
     wanted = code.upper().removeprefix("ERROR[").rstrip("]")
@@ -106,5 +111,3 @@ def version(output: FormOption = Form.TABLE) -> None:
         text=lambda: versions()["version"],
         name=lambda each: each["version"],
     )
-
-

@@ -58,11 +58,17 @@ def submit(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="FILE|-", help="The job's data: JSON, text, a CloudEvent, or any file."),
+        typer.Option(
+            "--data",
+            metavar="FILE|-",
+            help="The job's data: JSON, text, a CloudEvent, or any file.",
+        ),
     ] = None,
     jobs: Annotated[
         Path | None,
-        typer.Option("--jobs", metavar="FILE.jsonl", help='One job a line: {"id", "params", "data"}.'),
+        typer.Option(
+            "--jobs", metavar="FILE.jsonl", help='One job a line: {"id", "params", "data"}.'
+        ),
     ] = None,
     deadline: Annotated[
         str | None, typer.Option("--deadline", metavar="2h", help="Cancel the job after this long.")
@@ -134,10 +140,13 @@ def get(
 def list_jobs(
     pipeline: PipelineOption = None,
     status: Annotated[Status | None, typer.Option("--status", metavar="S")] = None,
-    stage: Annotated[str | None, typer.Option("--stage", metavar="ST", help="Jobs that stand there.")] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="ST", help="Jobs that stand there.")
+    ] = None,
     count: Annotated[bool, typer.Option("--count", help="Print how many, nothing else.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many; a table shows 50.")
+        int | None,
+        typer.Option("--limit", min=1, metavar="N", help="At most so many; a table shows 50."),
     ] = None,
     output: FormOption = Form.TABLE,
 ) -> None:
@@ -170,9 +179,7 @@ def list_jobs(
 
 
 @app.command()
-def why(
-    job: JobArgument, pipeline: PipelineOption = None, output: FormOption = Form.TABLE
-) -> None:
+def why(job: JobArgument, pipeline: PipelineOption = None, output: FormOption = Form.TABLE) -> None:
     """Says where a job stands, what it waits for, and the command that moves it."""
     from streams.cli import why as answer
     from streams.cli.session import connected, run

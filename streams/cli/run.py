@@ -23,7 +23,9 @@ def dev(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="[FILE…]", help="Default: all of this folder.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget everything kept here first.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget everything kept here first.")
+    ] = False,
     debug: Annotated[
         bool,
         typer.Option("--debug", help="No time limits, so that a breakpoint() in a stage works."),

@@ -154,7 +154,9 @@ def _of_line(path: Path, number: int, line: str, due: int | None) -> Submission:
         raise UserError(
             f"{path}:{number}: {error}", code="C109", help='write {"id": "…", "params": {…}}'
         ) from None
-    return Submission(read.params, read.data, None, "application/json", read.id, read.deadline or due)
+    return Submission(
+        read.params, read.data, None, "application/json", read.id, read.deadline or due
+    )
 
 
 def _data(source: str | None) -> tuple[Any, Path | None, str]:
@@ -165,7 +167,9 @@ def _data(source: str | None) -> tuple[Any, Path | None, str]:
         return _json(sys.stdin.read(), "standard input"), None, "application/json"
     path = Path(source)
     if not path.is_file():
-        raise NotFoundError(f"no file {path}", help="give an existing file, or - for standard input")
+        raise NotFoundError(
+            f"no file {path}", help="give an existing file, or - for standard input"
+        )
     content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     is_json = content_type == "application/json" or content_type.endswith("+json")
     if path.stat().st_size > INLINE_LIMIT:

@@ -56,7 +56,9 @@ def validate(files: FilesArgument, output: FormOption = Form.TABLE) -> None:
     if output in (Form.TABLE, Form.NAME):
         for topology in topologies:
             plan = topology.plan
-            give(f"{topology.path}: {plan.pipeline} version {plan.version} is valid ({plan.digest})")
+            give(
+                f"{topology.path}: {plan.pipeline} version {plan.version} is valid ({plan.digest})"
+            )
     else:
         found = [warning for topology in topologies for warning in topology.warnings]
         show(found, output, columns={}, name=lambda each: each.code, plain=builtins)
@@ -65,7 +67,9 @@ def validate(files: FilesArgument, output: FormOption = Form.TABLE) -> None:
 @app.command()
 def graph(
     file: Annotated[Path, typer.Argument(metavar="FILE")],
-    format: Annotated[Picture, typer.Option("--format", metavar="text|mermaid|json")] = Picture.TEXT,
+    format: Annotated[
+        Picture, typer.Option("--format", metavar="text|mermaid|json")
+    ] = Picture.TEXT,
 ) -> None:
     """Draws the plan of a topology file."""
     from streams.cli.project import load

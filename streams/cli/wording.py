@@ -24,7 +24,9 @@ def span(ms: int) -> str:
     for large, small, size in (("d", "h", 86_400), ("h", "m", 3600), ("m", "s", 60)):
         if seconds >= size:
             rest = seconds % size // {"h": 3600, "m": 60, "s": 1}[small]
-            return f"{seconds // size}{large} {rest}{small}" if rest else f"{seconds // size}{large}"
+            return (
+                f"{seconds // size}{large} {rest}{small}" if rest else f"{seconds // size}{large}"
+            )
     return f"{seconds}s"
 
 
@@ -48,7 +50,9 @@ def milliseconds(text: str, *, flag: str) -> int:
     """A length of time such as `90s`, `2h` or `1h30m`."""
     steps = _STEP.findall(text.strip())
     if not steps or "".join(number + unit for number, unit in steps) != text.strip():
-        raise typer.BadParameter(f"`{text}` is no length of time: write 90s, 15m, 2h, 3d", param_hint=flag)
+        raise typer.BadParameter(
+            f"`{text}` is no length of time: write 90s, 15m, 2h, 3d", param_hint=flag
+        )
     return round(sum(float(number) * _UNITS[unit] for number, unit in steps))
 
 

@@ -85,7 +85,9 @@ def _check_names(app: App, duty: Duty) -> None:
         for name in wanted:
             if name not in known:
                 there = ", ".join(sorted(known))
-                raise NotFoundError(f"no {what} `{name}` in these files", help=f"there are: {there}")
+                raise NotFoundError(
+                    f"no {what} `{name}` in these files", help=f"there are: {there}"
+                )
 
 
 async def supervise(duty: Duty, processes: int, clock: Clock | None = None) -> int:

@@ -131,13 +131,16 @@ def look_again(turn: Turn, scope: str, *, counted: bool = True, since_change: bo
     """Judges every gate that holds this scope: something it may read has changed. With
     `since_change` only those not judged since this turn last changed it. True if one opened."""
     rows = turn.read(scope)
-    opened = False
-    for path, row in rows.stages.items():
-        if row.status != "WAITING" or row.wait is None or row.wait.kind != "gate":
-            continue
-        if since_change and not turn.changed_since_judged(scope, path):
-            continue
+    held = [
+        (path, row)
+        for path, row in rows.stages.items()
+        if row.status == "WAITING" and row.wait is not None and row.wait.kind == "gate"
+        and not (since_change and not turn.changed_since_judged(scope, path))
+    ]  # fmt: skip
+    for path, _ in held:
         turn.judged(scope, path)
+    opened = False
+    for path, row in held:
         plan = turn.plan(row.plan)
         names = gate_names(row.root or scope, plan, rows, turn.shared)
         opened |= _judge(turn, plan, scope, path, row, names, rows, counted=counted)

@@ -95,9 +95,7 @@ def _reach(plan: Plan, points: set[str]) -> set[str]:
     return {path for point in points for path in plan.reach[point]}
 
 
-def _lost(
-    plan: Plan, rows: ScopeRows, path: str, rerun: set[str], settled: Settled
-) -> set[str]:
+def _lost(plan: Plan, rows: ScopeRows, path: str, rerun: set[str], settled: Settled) -> set[str]:
     """Parts that do not run again, whose output this one is given, and no row kept it."""
     lost = set()
     for up, _ in plan.incoming[path]:

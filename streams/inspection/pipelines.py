@@ -107,8 +107,7 @@ async def read_pipeline(log: Log, naming: Naming) -> PipelineInfo | None:
             if "/" not in name
         },
         pauses={
-            stage: msgspec.json.decode(value, type=Pause)
-            for stage, value in named["pause"].items()
+            stage: msgspec.json.decode(value, type=Pause) for stage, value in named["pause"].items()
         },
         groups={group: tuple(await log.members(group)) for group in groups},
     )

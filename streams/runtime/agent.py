@@ -46,7 +46,8 @@ GIVE_UP_ON = 9_000
 """How long (ms) stopped work may go on before its lane goes on without it."""
 LAST_MOMENTS = 2.0
 """Seconds that running work gets to end when its partition goes to another worker."""
-MOST_IN_HAND = 2_000
+MOST_IN_HAND = 256
+"""Deliveries of one partition in memory, above which no more are taken."""
 TRIM_EVERY = 60.0
 
 
@@ -177,11 +178,13 @@ class Agent:
         await self._trim()
 
     def _full(self) -> set[TopicPartition]:
-        """Partitions to take nothing more from for now."""
-        frontiers = self._out.frontiers
-        if self._leaving or self.in_hand > MOST_IN_HAND:
-            return set(frontiers)
-        return {place for place, frontier in frontiers.items() if frontier.full}
+        """Partitions to take nothing more from for now. Judged one by one: the backlog of a slow
+        stage must not keep the others from their events."""
+        return {
+            place
+            for place, frontier in self._out.frontiers.items()
+            if self._leaving or frontier.full or frontier.in_hand >= MOST_IN_HAND
+        }
 
     async def _change_owned(self, poll: Poll, producer: Producer) -> None:
         self._forget(poll.lost)

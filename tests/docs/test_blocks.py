@@ -142,3 +142,16 @@ def test_files_named_in_the_docs_are_there():
     ]
 
     assert missing == []
+
+
+def test_tests_named_in_the_docs_are_there():
+    """A promise is worth the test behind it."""
+    missing = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
+            file = ROOT / path
+            if not file.is_file() or (name and f"def {name}(" not in file.read_text("utf-8")):
+                missing.append(f"{page.name}: {path}::{name}")
+
+    assert missing == []

@@ -40,7 +40,8 @@ class Site:
 
     def pipeline(self, name: str, text: str) -> None:
         """Writes a topology file."""
-        head = f"pipeline: {name}\nplugins: {{stages: [{{callable: 'site_stages:stages'}}]}}\n"
+        brought = "[{callable: 'site_stages:stages'}, {callable: 'site_stages:greet'}]"
+        head = f"pipeline: {name}\nplugins: {{stages: {brought}}}\n"
         (self.folder / f"{name}.pipeline.yaml").write_text(head + text)
 
     def start(self, name: str, *what: str) -> None:
@@ -119,13 +120,18 @@ class Site:
         return await self.client.job(job, pipeline)
 
     async def until_job(
-        self, job: str, holds: Callable[[JobView], bool] | str, *, timeout: float = 30
+        self,
+        job: str,
+        holds: Callable[[JobView], bool] | str,
+        *,
+        timeout: float = 30,
+        pipeline: str = "p",
     ) -> JobView:
         """The job, once it has that status or fits that test."""
 
         async def fits() -> JobView | None:
             try:
-                view = await self.job(job)
+                view = await self.job(job, pipeline)
             except NotFoundError:
                 return None
             good = view.status == holds if isinstance(holds, str) else holds(view)
@@ -134,7 +140,9 @@ class Site:
         try:
             return await self.until(fits, timeout=timeout)
         except TimeoutError:
-            raise AssertionError(f"{job} is still {await self.job(job)}\n{self.logs()}") from None
+            raise AssertionError(
+                f"{job} is still {await self.job(job, pipeline)}\n{self.logs()}"
+            ) from None
 
     async def until_ended(self, jobs: list[str], *, timeout: float = 60) -> dict[str, JobView]:
         async def all_ended() -> dict[str, JobView] | None:

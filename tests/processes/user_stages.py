@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from streams import StageContext, StageOutput, stage
+from streams import Stage, StageContext, StageOutput, stage, tag
+from streams.stage import BatchStage, registration_of
 
 HERE = Path(__file__).parent
 
@@ -102,9 +103,47 @@ async def ledgered(ctx: StageContext) -> Any:
     return {"saw": sorted(ctx.ledger["stages"]), "fact": ctx.ledger["facts"].get("colour")}
 
 
+class Upper(Stage):
+    """A class with one method."""
+
+    stage_type = "upper"
+
+    def execute(self, ctx: StageContext, upstream: Any) -> str:
+        ran(ctx)
+        return str(upstream).upper()
+
+
+class Together(BatchStage):
+    """Several jobs in one call."""
+
+    stage_type = "together"
+    max_items = 8
+    max_wait = 0.2
+
+    async def execute_batch(self, ctxs: list[StageContext]) -> list[Any]:
+        for ctx in ctxs:
+            ran(ctx)
+        return [{"with": len(ctxs)} for _ in ctxs]
+
+
+@stage(type="choose")
+def choose(ctx: StageContext) -> Any:
+    return StageOutput.route(ctx.snapshot.params["way"], {"chose": ctx.snapshot.params["way"]})
+
+
+@stage(type="give-up")
+def give_up(ctx: StageContext) -> Any:
+    return StageOutput.cancel("no use")
+
+
+@tag("text", alias="greet", version="v1")
+def greet(name: str, sign: str = "!") -> dict[str, str]:
+    return {"said": f"hello {name}{sign}"}
+
+
 def stages() -> list[Any]:
     """What the topologies of these tests may name."""
     return [
         work, slow, slow_thread, brief, flaky, not_yet, broken_once, deadly, secretive, big,
-        measure, ledgered,
+        measure, ledgered, choose, give_up, registration_of(Upper), registration_of(Together),
     ]  # fmt: skip
