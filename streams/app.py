@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,8 +71,9 @@ class App:
         app.secrets.only(_secret_names(topologies))
         return app
 
-    @property
+    @cached_property
     def secrets(self) -> Secrets:
+        """What `${{ secrets.x }}` may name; its values are kept out of every log line."""
         from streams.secrets import Secrets
         from streams.settings import environment
 
@@ -110,8 +112,11 @@ class App:
         echo: Echo | None = None,
     ) -> None:
         """Applies the pipelines and works until `stop` is set, then drains."""
+        from streams.observe import logs
+
         log = self.open_log()
         await self.apply(log)
+        logs.add_redactor(self.secrets.redact)
         execution, blobs = self._execution(debug)
         wanted = pools if agents else ()
         self.workers = [
@@ -134,6 +139,7 @@ class App:
             await execution.close()
             await log.close()
             self._log = None
+            logs.remove_redactor(self.secrets.redact)
 
     def _execution(self, debug: bool) -> tuple[Execution, BlobStore]:
         from streams.blobs import BlobStore

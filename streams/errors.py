@@ -3,7 +3,7 @@
     StreamsError
     ├── UserError               whoever called: a wrong argument, command or event
     │   ├── EventError          an event or record that breaks the specification
-    │   ├── TopologyError       a topology file with faults (carries all findings)
+    │   ├── TopologyError       a topology file with faults, all of them (`topology.findings`)
     │   ├── ExpressionError     an expression that cannot be evaluated
     │   ├── NotFoundError       a job, pipeline, stage or topic that is not there
     │   └── StageResolutionError  a stage type or function nobody registered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -73,9 +74,9 @@ def _keep_signals() -> None:
         return
 
     def hook(*_: object, **__: object) -> None:
-        import pdb
+        import pdb  # noqa: T100 - this is where a breakpoint() of a stage ends up
 
-        pdb.Pdb(nosigint=True).set_trace(sys._getframe(1))
+        pdb.Pdb(nosigint=True).set_trace(inspect.stack(0)[1].frame)
 
     if not environment().get("PYTHONBREAKPOINT"):
         sys.breakpointhook = hook
@@ -188,7 +189,7 @@ class Development:
         for name in names:
             plans.update((await client.pipeline(name)).plans)
 
-        def gate_of(pipeline: str, digest: str, part: str) -> str | None:
+        def gate_of(digest: str, part: str) -> str | None:
             plan = plans.get(digest)
             found = plan.by_path.get(part) if plan else None
             return found.gate.name if found and found.gate else None

@@ -12,7 +12,6 @@ from streams.cli.output import (
     FormOption,
     PipelineOption,
     ReasonOption,
-    give,
     say,
     show,
 )

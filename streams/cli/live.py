@@ -11,8 +11,8 @@ from streams.client import Change
 from streams.engine.rows import ENDED, PUBLIC, JobRow, Row
 from streams.inspection.jobs import Job
 
-GateOf = Callable[[str, str, str], str | None]
-"""(pipeline, plan digest, part) → the name of its gate."""
+GateOf = Callable[[str, str], str | None]
+"""(plan digest, part) → the name of its gate."""
 
 
 class LiveView:
@@ -64,7 +64,7 @@ class LiveView:
         return [_line(change, "job", PUBLIC[row.status], span(row.completed - row.created), said)]
 
     def _gates(self, change: Change, row: Row) -> None:
-        gate = self._gate_of(change.pipeline, row.plan, change.part)
+        gate = self._gate_of(row.plan, change.part)
         if gate is None:
             return
         place = (change.pipeline, gate)

@@ -34,12 +34,17 @@ def write_project(folder: Path, *, dry_run: bool = False) -> list[Path]:
     files = [folder / name for name in TEMPLATE]
     if dry_run:
         return files
+    from streams.plugins import unload_project_modules
+
     folder.mkdir(parents=True, exist_ok=True)
     template = resources.files("streams.cli") / "project_template"
     for path in files:
         path.write_bytes((template / path.name).read_bytes())
     (folder / ".gitignore").write_text(".streams/\n__pycache__/\n", encoding="utf-8")
-    load([folder / "pipeline.yaml"])
+    try:
+        load([folder / "pipeline.yaml"])
+    finally:
+        unload_project_modules([folder])
     return files
 
 

@@ -145,7 +145,7 @@ def _failed(job: Job, when: str) -> tuple[str, list[Line], dict[str, str]]:
 
 
 def _open(job: Job, now: int) -> tuple[str, list[Line], dict[str, str]]:
-    view, info = job.view, job.pipeline
+    view = job.view
     who = f"{view.id} ({view.pipeline})"
     lines: list[Line] = []
     commands: dict[str, str] = {}
@@ -170,7 +170,7 @@ def _open(job: Job, now: int) -> tuple[str, list[Line], dict[str, str]]:
         more, steps = _wait(job, wait, now)
         lines += more
         commands.update(steps)
-    lines += _obstacles(job, commands, now)
+    lines += _obstacles(job, commands)
     if view.deadline is not None:
         lines.append(Line("job deadline", _until(view.deadline, now) + ": then it is cancelled"))
     return headline, lines, commands
@@ -234,7 +234,7 @@ def _gate(job: str, wait: Explanation, now: int) -> tuple[list[Line], dict[str, 
     return lines, {"let it go on": f"streams gate release {wait.gate} {job}"}
 
 
-def _obstacles(job: Job, commands: dict[str, str], now: int) -> list[Line]:
+def _obstacles(job: Job, commands: dict[str, str]) -> list[Line]:
     """What keeps the job from moving that is no condition of its own."""
     view, info = job.view, job.pipeline
     lines: list[Line] = []

@@ -6,6 +6,7 @@ Each takes a turn and what happened; afterwards the turn holds all that follows 
 from __future__ import annotations
 
 from streams.engine import arrivals, completion, gates, intake, signals
+from streams.engine import payload as payloads
 from streams.engine.actions import PutControl
 from streams.engine.messages import SIGNAL, Delivery
 from streams.engine.turn import Turn
@@ -27,7 +28,8 @@ def came_in(turn: Turn, event: Event, scope: str) -> None:
 
 
 def arrived(turn: Turn, delivery: Delivery) -> None:
-    """An engine event of the hold topic."""
+    """An engine event of the hold topic. Raises `EventError` for the dead letters."""
+    payloads.decode(delivery.data)  # What is no payload must never get into a row.
     arrivals.handle(turn, delivery)
     completion.follow(turn, delivery.scope)
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from streams.engine.rows import NULL, Attempt, Failure, Status
+from streams.errors import EventError
 
 INLINE_LIMIT = 48 * 1024
 """Event data above this goes to the blob store."""
@@ -77,7 +78,11 @@ _blob = msgspec.json.Decoder(dict[str, BlobRef])
 
 
 def decode(data: bytes | None) -> Payload:
-    return _payload.decode(data) if data else Payload()
+    """The payload in an event's data. Raises `EventError` if it is none."""
+    try:
+        return _payload.decode(data) if data else Payload()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise EventError(f"not a payload: {error}", code="V048", field="data") from None
 
 
 def encode(payload: Payload) -> bytes:

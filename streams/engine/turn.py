@@ -62,6 +62,7 @@ class Turn:
         self._changed: dict[str, dict[str, bytes | None]] = {}
         self._undo: list[tuple[str, str, Any]] = []
         self._kept = 0
+        self._kept_echoes = 0
         self._inline = 0
         self._changes: dict[str, int] = {}
         self._judged: dict[tuple[str, str], int] = {}
@@ -111,6 +112,15 @@ class Turn:
         """Whether this turn has changed something since that the gate may read."""
         return self._judged.get((scope, part), 0) < self._changes.get(scope, 0)
 
+    def holds_gate(self, scope: str) -> bool:
+        """Whether this turn has brought the scope to a gate or sleep that no index knows yet: a row
+        read before the commit has to be shown to it."""
+        return any(
+            data is not None and not part.startswith("@") and "~" not in part
+            and head(data).status == "WAITING"
+            for part, data in self._changed.get(scope, {}).items()
+        )  # fmt: skip
+
     def do(self, action: Action) -> None:
         if isinstance(action, PutRow):
             self._put(action)
@@ -145,6 +155,7 @@ class Turn:
         self._inline = 0
         self._undo.clear()
         self._kept = len(self.actions)
+        self._kept_echoes = len(self.echoes)
 
     def undo_input(self) -> None:
         """Forgets what this input decided: it needs a blob first, or it failed."""
@@ -154,6 +165,7 @@ class Turn:
             else:
                 self._changed[scope][part] = before
         del self.actions[self._kept :]
+        del self.echoes[self._kept_echoes :]
         self.arrivals.clear()
         self.next_input()
 

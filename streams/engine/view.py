@@ -341,7 +341,7 @@ def _current(
             if path in stages
         ]
         return failed[0] if failed else (max(ended)[2] if ended else None)
-    for wanted in ("running", "retrying", "waiting", "queued"):
+    for wanted in ("running", "queued", "retrying", "waiting"):
         for path, view in stages.items():
             if view.status == wanted:
                 return path

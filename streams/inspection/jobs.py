@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 import msgspec
 
@@ -58,7 +58,7 @@ async def rows_of(log: Log, info: PipelineInfo, job: str) -> dict[str, bytes]:
     return rows
 
 
-async def all_jobs(log: Log, info: PipelineInfo, now: int) -> AsyncIterator[Job]:
+async def all_jobs(log: Log, info: PipelineInfo, now: int) -> AsyncGenerator[Job, None]:
     """Every job, those that no worker took up included; one partition's rows in memory at a time."""
     waiting = await untaken(log, info)
     for place in info.places(info.naming.ledger):

@@ -28,7 +28,6 @@ from streams.engine.rows import Failure, Row
 from streams.errors import Fenced, OutcomeUnknown, StreamsError
 from streams.event import Event
 from streams.observe.logs import get_logger
-from streams.policies import policy_of
 from streams.runtime.commit import Encoder
 from streams.runtime.control import ControlReader
 from streams.runtime.execution import CancelToken, Execution
@@ -253,7 +252,7 @@ class Agent:
 
     def _is_deadly(self, frontier: Frontier, job: Job) -> bool:
         """An event that has taken workers down with it is not run again for ever."""
-        most = max(2, policy_of(job.plan, job.part).max_attempts)
+        most = max(2, self._execution.policies.of(job.plan, job.part).max_attempts)
         if frontier.suspect != job.offset or frontier.deaths < most:
             return False
         flow = self._runner.flow(job.plan, job.delivery)

@@ -18,7 +18,6 @@ from streams.authoring.registration import (
 )
 from streams.authoring.signature import Slot, is_async, signature_of
 from streams.errors import StageResolutionError
-from streams.policies import policy_of
 from streams.registry import StageFactory, StageRegistry, is_batch
 from streams.secrets import Secrets
 from streams.stage import Stage
@@ -42,7 +41,6 @@ class Prepared:
     metadata: StageMetadata
     is_async: bool
     inline: bool
-    timeout: float | None
     config: Value
     """Config, or `with:` of `uses`; evaluated for each call unless it is `fixed`."""
     sets: Value
@@ -119,7 +117,6 @@ def _prepare_function(plan: Plan, part: Part, registry: StageRegistry) -> Prepar
         metadata=StageMetadata(stage_type="uses"),
         is_async=waits,
         inline=tagged.inline and not waits,
-        timeout=policy_of(plan, part).timeout_seconds,
         config=compile_value(part.args),
         sets=compile_value(part.sets),
     )
@@ -152,7 +149,6 @@ def _prepare_stage(plan: Plan, part: Part, registry: StageRegistry, secrets: Sec
         metadata=metadata,
         is_async=waits,
         inline=_is_inline(registration, stage) and not waits and not is_batch(stage),
-        timeout=policy_of(plan, part).timeout_seconds,
         config=config,
         sets=compile_value(part.sets),
         model=registration.config,

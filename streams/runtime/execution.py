@@ -24,6 +24,7 @@ from streams.engine.payload import INLINE_LIMIT, reference
 from streams.engine.rows import NULL
 from streams.errors import StageError
 from streams.outcome import Cancel, Fail, Retry, Skip, Verdict
+from streams.policies import Policies
 from streams.registry import StageRegistry
 from streams.runtime.call_context import CallScope, Emit, blobs_needed
 from streams.runtime.call_deadlines import Deadlines
@@ -74,6 +75,7 @@ class Execution:
         self._debug = debug
         """No time limits, and sync stages in the main thread: for `breakpoint()`."""
         self._emit = emit
+        self.policies = Policies()
         self._threads = Threads(threads, clock)
         self._deadlines = Deadlines(clock)
         self._prepared: dict[tuple[str, str], Prepared] = {}
@@ -306,7 +308,7 @@ class Execution:
         """What `check` makes of the answer, or `Raised`, however the code ends or does not."""
         if token.cancelled:
             return Raised(asyncio.CancelledError())
-        limit = None if self._debug else prepared.timeout
+        limit = None if self._debug else self.policies.of(prepared.plan, prepared.part).timeout_seconds
         asynchronous = (
             is_async(prepared.stage.execute_batch) if prepared.is_batch else (prepared.is_async)
         )

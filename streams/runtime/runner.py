@@ -23,7 +23,6 @@ from streams.engine.rows import Failure
 from streams.errors import ExpressionError
 from streams.event import Event, idempotency_key
 from streams.outcome import Fail, Retry
-from streams.policies import policy_of
 from streams.runtime.control import ControlTable
 from streams.runtime.execution import Call, CancelToken, Execution, Outcome
 from streams.topology.plan import Naming, Part, Plan
@@ -212,7 +211,7 @@ class Runner:
         if not isinstance(verdict, Fail):
             return None
         return delay_after(
-            policy_of(job.plan, job.part),
+            self._execution.policies.of(job.plan, job.part),
             job.delivery.attempt,
             retriable=verdict.retriable,
             jitter=self._clock.random(),

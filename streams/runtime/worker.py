@@ -94,6 +94,9 @@ class Worker:
 
     async def _prepare(self) -> None:
         """Builds and opens the stages of plans not seen before, those of this worker's pools."""
+        newest = self.control.table.plans.get(self.control.table.active)
+        if newest is not None:
+            self._execution.policies.follow(newest)
         for digest, plan in list(self.control.table.plans.items()):
             if digest in self._prepared:
                 continue

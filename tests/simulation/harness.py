@@ -140,9 +140,13 @@ class World:
         address = self.table.read(key, data, self.table.position)
         if address is None or data is None or address.part.startswith("@"):
             return
-        closing, held = is_closing(data), self.holds.has_gates(address.scope)
+        closing, held = is_closing(data), self._holds_gate(address.scope)
         if closing or held:
             keeping.row_seen(self.open_turn(), address.scope, closing=closing, holds=held)
+
+    def _holds_gate(self, scope):
+        undecided = self.turn is not None and self.turn.holds_gate(scope)
+        return undecided or self.holds.has_gates(scope)
 
     def take_intake(self):
         event = self.intake.popleft()
@@ -246,10 +250,12 @@ class World:
             d = work.delivery
             self.ran.append((work.part.path, d.epoch, d.turn, d.attempt))
             verdict = self._answer(work)
+            flow.now = self.now
             answer = routing.Answer(
                 verdict, work.started, self.now,
                 out=msgspec.Raw(msgspec.json.encode(getattr(verdict, "value", None))),
                 meta=getattr(verdict, "metadata", {}),
+                error=Failure(verdict.code, verdict.message) if isinstance(verdict, Fail) else None,
                 stopped=sees_stop and self.stopped(d),
             )  # fmt: skip
             delay = self._delay(work, verdict)
@@ -313,7 +319,12 @@ class World:
             self.hold.append(event)
             return
         path = event.extensions["part"]
-        turn = (event.extensions["scope"], path, event.extensions["epoch"], event.extensions["turn"])
+        turn = (
+            event.extensions["scope"],
+            path,
+            event.extensions["epoch"],
+            event.extensions["turn"],
+        )
         assert turn not in self._sent, f"delivered twice: {turn}"
         self._sent.add(turn)
         self.queues.setdefault(path, deque()).append(event)

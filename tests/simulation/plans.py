@@ -100,7 +100,9 @@ def _part(pick, name, to, answers):
         return Part(name, "gate", "gate", edges=edges, gate=gate), "SUCCESS", to
     if kind == "route" and to:
         side = pick.choice(to)
-        edges = tuple(msgspec.structs.replace(e, kind="timeout") if e.to == side else e for e in edges)
+        edges = tuple(
+            msgspec.structs.replace(e, kind="timeout") if e.to == side else e for e in edges
+        )
         gate = Gate(name, until=NEVER, timeout_ms=900, on_timeout="route", on_timeout_to=side)
         return Part(name, "gate", "gate", edges=edges, gate=gate), "SUCCESS", [side]
     gate = Gate(name, until=NEVER, timeout_ms=900, on_timeout="skip")

@@ -83,6 +83,24 @@ def test_a_job_cancelled_at_any_moment_is_over_in_time_and_can_be_retried(sketch
     assert world.done[-1]["status"] == good_end(sketch)
 
 
+@given(sketch=sketches(bad=True), seed=SEEDS)
+@settings(max_examples=100)
+def test_a_job_retried_from_any_stage_at_any_end_comes_to_the_same_end(sketch, seed):
+    """Retry from a named stage: what it needs is there or is made again, the rest is left alone."""
+    world, pick = begun(sketch), random.Random(seed)
+    storm = Storm(world, seed, zombies=True)
+    for _ in range(4):
+        storm.until_quiet()
+        world.signal("retry", **{"from": pick.choice(sketch.plan.order)})
+    storm.until_quiet()
+    while world.job().status not in ("SUCCESS", "SKIPPED"):
+        world.signal("retry")
+        storm.until_quiet()
+
+    assert ended_rows(world) == sketch.expected
+    assert [done["epoch"] for done in world.done] == list(range(1, world.job().epoch + 1))
+
+
 def begun(sketch):
     """A world with one submitted job, whose stages check that they get what they should."""
     world = World(sketch.plan)

@@ -131,8 +131,9 @@ class Scene:
         )
         await self.row(job, "summarise", ended)
 
-    async def dead_letter(self, job: str = "doc-9", stage: str = "summarise", **told: str) -> None:
-        """A record as agents and keepers leave it when they give up."""
+    async def dead_letter(self, key: str, stage: str = "summarise") -> None:
+        """A record as an agent leaves it when it gives up; without a stage, as a keeper does."""
+        job = key if stage else ""
         cause = {
             "topic": self.naming.stage(stage) if stage else self.naming.intake,
             "partition": "0",
@@ -144,9 +145,12 @@ class Scene:
             "first-failed-at": str(START),
             "job": job,
             "epoch": "1",
-            **told,
         }
         headers = [("ce_id", b"e1"), ("x-own", b"kept")]
         headers += [(f"streams-dlq-{name}", text.encode()) for name, text in cause.items()]
-        letter = Outgoing(self.naming.dead, job.encode(), b"\x00raw", tuple(headers), 0)
+        letter = Outgoing(self.naming.dead, key.encode(), b"\x00raw", tuple(headers), 0)
         await self.log.publish([letter])
+        if stage:
+            wait = Wait("dead", START, event=Parked())
+            kept = Row("FAILED", plan=self.plan.digest, root=job, wait=wait, at=START)
+            await self.row(job, f"{stage}~dead", kept)
