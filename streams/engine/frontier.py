@@ -21,6 +21,9 @@ from streams.errors import LogError
 
 LONGEST = 4000
 """Characters of metadata that every broker accepts (4,095 is refused)."""
+LIST_BYTES = 3_100
+"""What the list of unfinished offsets may take before base 85 makes five characters of four."""
+ONE_POLL = 500
 
 
 class Frontier:
@@ -110,8 +113,10 @@ class Frontier:
 
     @property
     def full(self) -> bool:
-        """Take no more: another thousand unfinished offsets might not fit into the metadata."""
-        return len(self._pending) >= 1_000
+        """Take no more: with another poll's worth the list might not fit into the metadata."""
+        span = max(self.high - self.offset, 1)
+        each = (span.bit_length() + 6) // 7
+        return (len(self._pending) + ONE_POLL) * each > LIST_BYTES
 
 
 def parse(offset: int, metadata: str) -> tuple[bool, int, int | None, int, list[int]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ MOST_WAITING = 2_000
 """Inputs in memory, above which no more are taken."""
 MOST_ROWS_WAITING = 10_000
 TICK = 1.0
+AFTER_A_FAULT = 60_000
+"""When (ms) a deadline that could not be decided on is looked at again."""
 SNAPSHOT_EVERY = 300.0
 TRIM_EVERY = 60.0
 DAY = 24 * 3600 * 1000
@@ -155,10 +158,10 @@ class Keeper:
     async def _pump_inputs(self, consumer: Consumer) -> None:
         """Hands changes of ownership over one by one: the next poll gives up what was revoked."""
         while True:
-            if len(self._inputs) > MOST_WAITING:
-                consumer.pause(self._frontiers)
-            else:
-                consumer.resume(self._frontiers)
+            crowded = len(self._inputs) > MOST_WAITING
+            full = {p for p, frontier in self._frontiers.items() if crowded or frontier.full}
+            consumer.pause(full)
+            consumer.resume([place for place in self._frontiers if place not in full])
             poll = await consumer.poll(500, TICK)
             if poll.assigned or poll.revoked or poll.lost:
                 self._polled = poll
@@ -226,10 +229,13 @@ class Keeper:
     async def _step(self, producer: Producer) -> bool:
         """One transaction: rows first, then inputs, facts and timers. False if nothing was done."""
         batch = Batch(self._new_turn, self._encoder, self._frontiers)
-        self._read_rows(batch)
+        # A fact that comes while this turn is under way is looked at in the next one: only then
+        # does the index know the gates that this one enters.
+        facts, self._facts = self._facts, []
+        await self._read_rows(batch)
         await self._take_inputs(batch)
-        self._look_at_facts(batch)
-        self._look_at_timers(batch)
+        await self._look_at_facts(batch, facts)
+        await self._look_at_timers(batch)
         if not batch.touched:
             return bool(self._rows or self._inputs or self._storm)
         await self._commit(batch, producer)
@@ -248,7 +254,7 @@ class Keeper:
             blobs=self._loaded,
         )
 
-    def _read_rows(self, batch: Batch) -> None:
+    async def _read_rows(self, batch: Batch) -> None:
         """K5: what the agents have written, in the order they did."""
         while self._rows and not batch.full:
             record = self._rows.popleft()
@@ -260,12 +266,21 @@ class Keeper:
             if address is None or record.value is None:
                 continue
             self._inputs.extendleft(reversed(state.bring_back(address)))
-            closing, held = is_closing(record.value), state.holds.has_gates(address.scope)
-            if closing or held:
-                keeping.row_seen(batch.turn(state), address.scope, closing=closing, holds=held)
-            elif "@job" not in state.table.rows(address.scope):
-                due = state.time.now() + keeping.ORPHANED_ROWS_STAY
-                state.holds.schedule(address.scope, "@orphan", due)
+            await self._row_seen(batch, state, address.scope, is_closing(record.value))
+
+    async def _row_seen(self, batch: Batch, state: State, scope: str, closing: bool) -> None:
+        if "@job" not in state.table.rows(scope):
+            due = state.time.now() + keeping.ORPHANED_ROWS_STAY
+            state.holds.schedule(scope, "@orphan", due)
+            return
+        held = state.holds.has_gates(scope) or batch.turn(state).holds_gate(scope)
+        if closing or held:
+            await self._decide_about(
+                batch,
+                state,
+                scope,
+                lambda turn: keeping.row_seen(turn, scope, closing=closing, holds=held),
+            )
 
     async def _take_inputs(self, batch: Batch) -> None:
         for _ in range(len(self._inputs)):
@@ -290,7 +305,7 @@ class Keeper:
             delivery = read(event)
             if state.set_aside(record, delivery):
                 return False
-            await self._with_blobs(batch, state, lambda turn: keeping.arrived(turn, delivery))
+            await self._decide_with(batch, state, lambda turn: keeping.arrived(turn, delivery))
             return True
         if record.topic == self._naming.intake:
             check_data(event)
@@ -301,10 +316,24 @@ class Keeper:
         if owner is None:
             batch.forward(self._naming.hold, event, scope, partition)
             return True
-        await self._with_blobs(batch, owner, lambda turn: keeping.came_in(turn, event, scope))
+        await self._decide_with(batch, owner, lambda turn: keeping.came_in(turn, event, scope))
         return True
 
-    async def _with_blobs(self, batch: Batch, state: State, decide: Callable[[Turn], None]) -> None:
+    async def _decide_about(
+        self, batch: Batch, state: State, scope: str, decide: Callable[[Turn], None]
+    ) -> bool:
+        """As `decide_with`, where there is no event to blame: a fault is logged, and costs its job
+        this one look. False then."""
+        try:
+            await self._decide_with(batch, state, decide)
+        except StreamsError as error:
+            log.error("job.undecided", job=scope, code=error.code, error=error.message)
+            return False
+        return True
+
+    async def _decide_with(
+        self, batch: Batch, state: State, decide: Callable[[Turn], None]
+    ) -> None:
         """Decides; where a decision needs a value of the blob store, reads it and decides again."""
         while True:
             turn = batch.turn(state)
@@ -319,36 +348,46 @@ class Keeper:
             else:
                 return
 
-    def _look_at_facts(self, batch: Batch) -> None:
+    async def _look_at_facts(self, batch: Batch, facts: list[str]) -> None:
         """K7: shared facts that changed; exactly the gates that read them are judged, once each.
         The rest of a storm follows in the next transactions, inputs in between."""
-        for name in self._facts:
+        for name in facts:
             for state in self._states.values():
                 self._storm.extend((state, scope) for scope in state.holds.waiting_for(name))
-        self._facts.clear()
         while self._storm and not batch.full:
             state, scope = self._storm.popleft()
             if self._states.get(state.partition) is state:
-                keeping.fact_changed(batch.turn(state), scope)
+                await self._decide_about(
+                    batch, state, scope, partial(keeping.fact_changed, scope=scope)
+                )
 
-    def _look_at_timers(self, batch: Batch) -> None:
+    async def _look_at_timers(self, batch: Batch) -> None:
         """K6: deadlines, delays, retentions."""
-        for state in self._states.values():
+        for state in list(self._states.values()):
             now = state.time.now()
             for scope, part in state.holds.pop_due(now, MOST_TIMERS):
-                turn = batch.turn(state)
                 if part.startswith("@early/"):
-                    late = keeping.unclaimed(turn, scope, part)
+                    late = keeping.unclaimed(batch.turn(state), scope, part)
                     if late is not None:
                         batch.dead_event(late[0], late[1], self._naming.intake, now, scope)
                     continue
-                again = keeping.time_came(turn, scope, part)
-                if again is not None:
-                    state.holds.schedule(scope, part, max(again, now + 50))
+                await self._time_came(batch, state, scope, part, now)
             for record in state.orphans() if not self._rows else ():
                 error = EventError("the row it was written with is not there", code="K041")
                 batch.dead(record, error, now)
                 batch.finished(record)
+
+    async def _time_came(self, batch: Batch, state: State, scope: str, part: str, now: int) -> None:
+        again: int | None = None
+
+        def decide(turn: Turn) -> None:
+            nonlocal again
+            again = keeping.time_came(turn, scope, part)
+
+        if not await self._decide_about(batch, state, scope, decide):
+            again = now + AFTER_A_FAULT
+        if again is not None:
+            state.holds.schedule(scope, part, max(again, now + 50))
 
     async def _commit(self, batch: Batch, producer: Producer) -> None:
         """Makes the batch visible; the tables follow only then."""

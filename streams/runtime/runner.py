@@ -15,6 +15,7 @@ from streams.blobs import BlobStore
 from streams.broker.port import TopicPartition
 from streams.clock import Clock
 from streams.engine.flow import Flow
+from streams.engine.frontier import Frontier
 from streams.engine.messages import Delivery, origin_of
 from streams.engine.payload import BlobMissing, Payload
 from streams.engine.retrying import IN_PLACE, delay_after
@@ -39,6 +40,8 @@ class Job(msgspec.Struct, eq=False):
     part: Part
     payload: Payload
     cancel: CancelToken
+    frontier: Frontier = msgspec.field(default_factory=Frontier)
+    """Of the partition as it was owned when the job was taken: after a rebalance it is another."""
     started: int = 0
     shown: bool = False
     """It has a RUNNING row."""

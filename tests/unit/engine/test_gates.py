@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from streams.outcome import Ok
+from streams.outcome import Ok, Route
 from streams.topology.plan import Clause
 from tests.simulation.building import echo, gate, pipeline, sleep, stage
 from tests.simulation.harness import NOW, World
@@ -203,6 +203,27 @@ class TestChainsOfGates:
         world.settle()
 
         assert world.view().status == "succeeded"
+
+    def test_a_row_read_in_the_turn_that_brought_the_job_to_the_gate_is_shown_to_it(self):
+        """The index knows committed holds only; the turn knows its own (`holds_gate`)."""
+        world = World(
+            pipeline(
+                stage("a", "g", "x"), stage("b", "g"), gate("g", until="metadata.ready == true"),
+                stage("x"), stage("c", "d"), stage("d"),
+            ),
+            answers={"a": Route("x"), "c": Ok(metadata={"ready": True})},
+        )  # fmt: skip
+        world.asleep = {"a", "c", "x", "d"}
+        world.submit()
+        world.settle()
+        world.run("a")
+        world.run("c")
+        world.read_row()  # the way from `a` is dead: the gate, a join, is entered
+        assert "g" not in world.rows()
+        world.read_row()  # what the gate waits for
+        world.commit_turn()
+
+        assert world.row("g").status == "SUCCESS"
 
 
 class TestTheRow:
