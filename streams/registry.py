@@ -161,6 +161,11 @@ class StageRegistry:
     def report_of(self, source: str) -> PluginReport | None:
         return self._reports.get(source)
 
+    def trouble(self, source: str) -> str:
+        """Why a source could not be loaded; empty if it was, or was never asked for."""
+        report = self._reports.get(source)
+        return "" if report is None or report.ok else report.reason
+
     def stage_types(self) -> list[str]:
         """Names of all stage types, sorted; loads what waits."""
         self._load_waiting()

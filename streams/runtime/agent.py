@@ -28,7 +28,7 @@ from streams.engine.rows import Failure, Row
 from streams.errors import Fenced, OutcomeUnknown, StreamsError
 from streams.event import Event
 from streams.observe.logs import get_logger
-from streams.runtime.commit import Encoder
+from streams.runtime.commit import Encoder, Origin
 from streams.runtime.control import ControlReader
 from streams.runtime.execution import CancelToken, Execution
 from streams.runtime.group_commit import GroupCommit
@@ -231,7 +231,10 @@ class Agent:
         if not self._is_mine(part) or self._control.table.stopped(delivery.root, delivery.epoch):
             self._out.gather(record.place, record.offset, [])
             return
-        job = Job(record.place, record.offset, event, delivery, plan, part, payload, CancelToken())
+        job = Job(
+            record.place, record.offset, event, delivery, plan, part, payload,
+            CancelToken(), frontier,
+        )  # fmt: skip
         if not self._is_deadly(frontier, job):
             self._lanes.add(job)
 
@@ -268,8 +271,8 @@ class Agent:
     def _dispatch(self) -> None:
         """Starts whatever may run now."""
         while not self._leaving and (job := self._lanes.next()) is not None:
-            frontier = self._out.frontiers.get(job.place)
-            if frontier is None:
+            frontier = job.frontier
+            if not self._owns(job):
                 self._lanes.done(job)
             elif self._control.table.stopped(job.delivery.root, job.delivery.epoch):
                 self._lanes.done(job)
@@ -288,14 +291,19 @@ class Agent:
             await self._runner.run(job)
             frontier.suspect = None
 
+    def _owns(self, job: Job) -> bool:
+        """Whether the partition is still held as it was when the job was taken."""
+        return self._out.frontiers.get(job.place) is job.frontier
+
     def _ended(self, job: Job, flow: Flow) -> None:
         """What follows from a job waits for the next transaction."""
         if self._echo is not None:
             for path, text in flow.echoes:
                 self._echo(job.delivery.root, path, text)
         self._lanes.done(job)
-        if job.place in self._out.frontiers:
-            self._out.gather(job.place, job.offset, self._encoder.records(flow.actions))
+        if self._owns(job):
+            origin = Origin(job.place, job.offset)
+            self._out.gather(job.place, job.offset, self._encoder.records(flow.actions, origin))
 
     # -- what changes from outside ------------------------------------------------------------
 
@@ -347,7 +355,8 @@ class Agent:
             root=d.root, worker=self._worker, at=job.started, times=job.payload.tries,
         )  # fmt: skip
         flow.put(job.part.path, row)
-        self._out.gather(job.place, None, self._encoder.records(flow.actions))
+        if self._owns(job):
+            self._out.gather(job.place, None, self._encoder.records(flow.actions))
 
     async def _trim(self) -> None:
         """Deletes what lies below the frontier of the owned partitions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from streams.broker.port import (
     Committed,
@@ -25,6 +26,13 @@ MOST_RECORDS = 5_000
 """Records of one transaction; more waits for the next one."""
 
 
+class Origin(NamedTuple):
+    """Where the record stood that actions follow from."""
+
+    place: TopicPartition
+    offset: int
+
+
 @lru_cache(maxsize=65_536)
 def partition_of(scope: str, partitions: int) -> int:
     """The partition that everything of a scope is in. Never asked of the log."""
@@ -38,11 +46,13 @@ class Encoder:
         self._naming = naming
         self._partitions = partitions
 
-    def records(self, actions: Iterable[Action]) -> list[Outgoing]:
-        """In the order of the actions."""
-        return [self._record(action) for action in actions if not isinstance(action, Forget)]
+    def records(self, actions: Iterable[Action], origin: Origin | None = None) -> list[Outgoing]:
+        """In the order of the actions. `origin`: the record they follow from, for dead letters."""
+        return [
+            self._record(action, origin) for action in actions if not isinstance(action, Forget)
+        ]
 
-    def _record(self, action: Action) -> Outgoing:
+    def _record(self, action: Action, origin: Origin | None) -> Outgoing:
         if isinstance(action, PutRow):
             return Outgoing(
                 self._naming.ledger,
@@ -63,15 +73,15 @@ class Encoder:
         if isinstance(action, PutControl):
             return Outgoing(self._naming.control, action.key.encode(), action.data, (), 0)
         assert isinstance(action, DeadLetter), action
-        return self._dead(action)
+        return self._dead(action, origin)
 
-    def _dead(self, letter: DeadLetter) -> Outgoing:
+    def _dead(self, letter: DeadLetter, origin: Origin | None) -> Outgoing:
         value, headers = kafka.encode(letter.event)
         partition = partition_of(letter.job, self._partitions)
         more = dlq_headers(
             topic=letter.topic,
             partition=partition,
-            offset=None,
+            offset=origin.offset if origin and origin.place.topic == letter.topic else None,
             stage=letter.part,
             reason=letter.failure.code,
             error=letter.failure.message,

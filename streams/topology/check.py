@@ -42,6 +42,7 @@ class _Check:
             return None
         pipeline = self._pipeline(model)
         params = None if model.params is None else declared(self.source, model.params)
+        self._plugins(model)
         self._policies(model)
         self._gates(model)
         self._stages(model)
@@ -80,6 +81,18 @@ class _Check:
             hint = "add `pipeline: NAME`"
             self.source.fault("T109", f"no name can be made of the file name `{stem}`", (), hint)
         return found
+
+    def _plugins(self, model: TopologyModel) -> None:
+        """The true cause first: a stage file that cannot be imported makes its types unknown."""
+        for n, entry in enumerate(model.plugins.stages):
+            place: Path = ("plugins", "stages", n)
+            why = self.types.trouble(entry.callable) if self.types else ""
+            if why:
+                message = f"`{entry.callable}` cannot be loaded: {why}"
+                self.source.fault("T127", message, (*place, "callable"))
+            if entry.replace:
+                message = "`replace` is not built in this version"
+                self.source.fault("T150", message, (*place, "replace"), "remove it", key=True)
 
     def _policies(self, model: TopologyModel) -> None:
         own = {name: from_model(policy) for name, policy in model.policies.items()}

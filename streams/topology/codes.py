@@ -59,6 +59,10 @@ EXPLANATIONS: dict[str, str] = {
     "T125": "A name that has no value at this place, for instance `item` outside a loop, "
     "`result` outside `sets`, or the output of a stage that does not come before this one.",
     "T126": "A default, or a list of choices, that does not fit the parameter's type.",
+    "T127": "The stages that the file brings (`plugins`) cannot be loaded.\n\n"
+    "The message is the import's own: a missing module, an error in the file, a name it does not "
+    "have, or a place stages may not be loaded from. Everything else that is unknown may follow "
+    "from it.",
     "T130": "The stage type refuses its `config`. `streams stages show TYPE` prints its fields.",
     "T150": "A kind of stage, or a setting, that this version does not have yet.\n\n"
     "It is refused rather than ignored, so that no pipeline runs with a step left out.",

@@ -25,6 +25,9 @@ class StageTypes(Protocol):
     def known(self) -> Sequence[str]:
         """Names of all types."""
 
+    def trouble(self, source: str) -> str:
+        """Why the stages of a source (`module:name`) could not be loaded; empty if they were."""
+
     def check_config(self, type: str, config: Mapping[str, Any]) -> Sequence[ConfigFault]:
         """What the type refuses; texts may hold `${{ }}` that is only known when it runs."""
 

@@ -13,6 +13,9 @@ class Types:
     def known(self):
         return ["chunk", "download", "example-stage", "parse", "postprocess"]
 
+    def trouble(self, source):
+        return "No module named 'lost'" if source.startswith("lost:") else ""
+
     def check_config(self, type, config):
         return [Refused((key,), f"`{key}` is not known", "") for key in config if type == "parse"]
 
