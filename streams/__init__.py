@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streams.errors import StreamsError as StreamsError
     from streams.event import Event as Event
     from streams.outcome import StageOutput as StageOutput
+    from streams.pipeline import Pipeline as Pipeline
     from streams.registry import StageDefinition as StageDefinition
     from streams.registry import StageFactory as StageFactory
     from streams.registry import StageKind as StageKind
@@ -33,6 +34,7 @@ _HOMES = {
     "App": "app",
     "ContextSnapshot": "authoring.context",
     "Event": "event",
+    "Pipeline": "pipeline",
     "RunIdentity": "authoring.context",
     "Settings": "settings",
     "Stage": "stage",

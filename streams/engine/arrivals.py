@@ -116,12 +116,27 @@ def _join(turn: Turn, plan: Plan, part: Part, delivery: Delivery, rows: ScopeRow
     fire_if_ready(turn, plan, part, delivery.scope)
 
 
+def _is_awaited(plan: Plan, part: Part, rows: ScopeRows) -> bool:
+    """Whether a way in is live for sure and has not arrived: no need to settle the whole plan."""
+    here = rows.arrivals[part.path]
+    floor = floors(plan, rows.job.restarts) if rows.job and rows.job.restarts else {}
+    return any(
+        up not in here
+        and (row := rows.stages.get(up)) is not None
+        and part.path in row.taken
+        and row.epoch >= floor.get(up, 0)
+        for up, _ in plan.incoming[part.path]
+    )
+
+
 def fire_if_ready(turn: Turn, plan: Plan, part: Part, scope: str) -> bool:
     """Starts a join whose live ways in have all arrived."""
     rows = turn.read(scope)
     here = rows.arrivals.get(part.path, {})
+    if not here or _is_awaited(plan, part, rows):
+        return False
     settled = settled_rows(plan, rows)
-    if not here or not join_is_ready(plan, part.path, settled, rows.stages, frozenset(here)):
+    if not join_is_ready(plan, part.path, settled, rows.stages, frozenset(here)):
         return False
     ordered = [here[up] for up, _ in plan.incoming[part.path] if up in here]
     waits = [row.wait for row in ordered if row.wait is not None]

@@ -315,7 +315,7 @@ class TopologyModel(Grammar):
     metadata: Metadata = Metadata()
     params: dict[str, ParamModel] | None = None
     gates: list[GateModel] = []
-    stages: list[StageModel] = Field(min_length=1, max_length=1000)
+    stages: list[StageModel] = Field(min_length=1, max_length=5000)
     policies: dict[str, PolicyModel] = {}
     plugins: PluginsModel = PluginsModel()
     deadline: Duration | None = None
