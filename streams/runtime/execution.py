@@ -308,7 +308,9 @@ class Execution:
         """What `check` makes of the answer, or `Raised`, however the code ends or does not."""
         if token.cancelled:
             return Raised(asyncio.CancelledError())
-        limit = None if self._debug else self.policies.of(prepared.plan, prepared.part).timeout_seconds
+        limit = (
+            None if self._debug else self.policies.of(prepared.plan, prepared.part).timeout_seconds
+        )
         asynchronous = (
             is_async(prepared.stage.execute_batch) if prepared.is_batch else (prepared.is_async)
         )
