@@ -366,6 +366,10 @@ def _waiting_for(
     for path, view in stages.items():
         if view.status == "waiting":
             return WaitingFor(path, "join", None, view.created_at or 0, None, view.reason)
+        if view.status == "retrying":
+            # Its keeper has not parked it yet: a matter of milliseconds.
+            since = view.tries[-1].ended if view.tries else view.created_at
+            return WaitingFor(path, "retry", None, since or 0, None, view.reason)
     return None
 
 
