@@ -67,9 +67,11 @@ class App:
         roots = sorted({path.resolve().parent for path in paths})
         load_plugins(registry, plugin_callables(paths), roots=roots)
         topologies = load_files(paths, registry)
-        app = cls(topologies, registry, chosen, clock=clock, log=log)
-        app.secrets.only(_secret_names(topologies))
-        return app
+        return cls(topologies, registry, chosen, clock=clock, log=log)
+
+    def require_secrets(self) -> None:
+        """Raises `UserError` if a secret that a pipeline names is not set."""
+        self.secrets.only(_secret_names(self.topologies))
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -114,6 +116,7 @@ class App:
         """Applies the pipelines and works until `stop` is set, then drains."""
         from streams.observe import logs
 
+        self.require_secrets()
         log = self.open_log()
         await self.apply(log)
         logs.add_redactor(self.secrets.redact)

@@ -58,8 +58,10 @@ def discover(registry: StageRegistry) -> list[PluginReport]:
 
 
 def unload_project_modules(roots: Iterable[Path]) -> list[str]:
-    """Forgets modules that lie under `roots`, so that the next import reads them anew."""
+    """Forgets modules that lie under `roots`, so that the next import reads them anew, and takes
+    the folders off the import path, so that another project's module of the same name is found."""
     folders = [root.resolve() for root in roots]
+    sys.path[:] = [entry for entry in sys.path if Path(entry) not in folders]
     gone = [
         name
         for name, module in list(sys.modules.items())

@@ -92,7 +92,9 @@ def _load(files: Sequence[Path], settings: Settings, *, debug: bool) -> App:
             session_ms=DEBUG_MEMBER_MS,
             poll_interval_ms=DEBUG_MEMBER_MS,
         )
-    return App.from_files(*files, settings=settings, log=log)
+    app = App.from_files(*files, settings=settings, log=log)
+    app.require_secrets()
+    return app
 
 
 class Development:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from streams.errors import NotFoundError, UserError
 
 if TYPE_CHECKING:
+    from streams.app import App
     from streams.topology.load import Topology
 
 TEMPLATE = ("pipeline.yaml", "demo_stages.py", "test_demo_stages.py", "jobs.jsonl", "README.md")
@@ -50,9 +51,14 @@ def write_project(folder: Path, *, dry_run: bool = False) -> list[Path]:
 
 def load(files: Sequence[Path]) -> list[Topology]:
     """The topologies in the files, checked whole, as a worker checks them."""
+    return application(files).topologies
+
+
+def application(files: Sequence[Path]) -> App:
+    """The files' pipelines with all they bring, not running."""
     from streams.app import App
 
-    return App.from_files(*files).topologies
+    return App.from_files(*files)
 
 
 def topology_files(given: Sequence[Path], folder: Path) -> list[Path]:

@@ -40,19 +40,24 @@ def init(
 def validate(files: FilesArgument, output: FormOption = Form.TABLE) -> None:
     """Checks topology files whole, as `worker` does; exit code 2 and every fault, or 0."""
     from streams.cli.output import builtins
-    from streams.cli.project import load
+    from streams.cli.project import application
     from streams.topology.findings import TopologyError
 
     try:
-        topologies = load(files)
+        checked = application(files)
     except TopologyError as error:
         if output is Form.TABLE:
             raise
         show(error.findings, output, columns={}, name=lambda each: each.code, plain=builtins)
         raise typer.Exit(2) from None
+    topologies = checked.topologies
     for topology in topologies:
         for warning in topology.warnings:
             say(warning.render())
+        missing = checked.secrets.missing(topology.plan.secrets)
+        for name in topology.plan.secrets:
+            state = "not set here" if name in missing else "set"
+            say(f"{topology.path}: needs the secret {name} ({state})")
     if output in (Form.TABLE, Form.NAME):
         for topology in topologies:
             plan = topology.plan
