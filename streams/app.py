@@ -134,6 +134,8 @@ class App:
             await asyncio.wait({*running, ending}, return_when=asyncio.FIRST_COMPLETED)
             for worker in self.workers:
                 worker.leave()
+            # All of them, also when one has failed: the others leave in order.
+            await asyncio.wait(running)
             await asyncio.gather(*running)
         finally:
             for task in (upkeep, ending, *running):
@@ -199,7 +201,10 @@ class App:
         maintain = getattr(log, "maintain", None)
         while maintain is not None:
             await self.clock.sleep(30)
-            await maintain()
+            try:
+                await maintain()
+            except LogUnavailable as error:
+                logger.warning("log.upkeep_waits", reason=str(error), code=error.code)
 
 
 def worker_name() -> str:

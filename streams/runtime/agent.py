@@ -8,13 +8,23 @@ together with its offset (`group_commit`). While one transaction is under way th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from streams.blobs import BlobStore
-from streams.broker.port import Consumer, Log, Poll, Producer, Record, TopicPartition
+from streams.broker.port import (
+    Committed,
+    Consumer,
+    Log,
+    Poll,
+    Producer,
+    Record,
+    TopicPartition,
+    Watermarks,
+)
 from streams.clock import Clock
 from streams.codec import kafka
 from streams.engine import payload as payloads
@@ -25,13 +35,14 @@ from streams.engine.messages import Delivery, read
 from streams.engine.payload import Payload
 from streams.engine.routing import park
 from streams.engine.rows import Failure, Row
-from streams.errors import Fenced, OutcomeUnknown, StreamsError
+from streams.errors import EventError, LogUnavailable, StreamsError
 from streams.event import Event
 from streams.observe.logs import get_logger
+from streams.runtime.comebacks import PASSING, Comebacks
 from streams.runtime.commit import Encoder, Origin
 from streams.runtime.control import ControlReader
 from streams.runtime.execution import CancelToken, Execution
-from streams.runtime.group_commit import GroupCommit
+from streams.runtime.group_commit import GroupCommit, Said
 from streams.runtime.runner import Job, Runner
 from streams.topology.plan import USER_CODE, Naming, Part, Plan
 
@@ -81,10 +92,13 @@ class Agent:
         self._execution = execution
         self._blobs = blobs
         self._leaving = False
+        self._leave_by = 0.0
+        self._said: dict[TopicPartition, Said] = {}
+        """Outlives a new beginning: what this process wrote itself is no sign of a death."""
         self._begin()
 
     def _begin(self) -> None:
-        self._out = GroupCommit(self._clock, self._dispatch)
+        self._out = GroupCommit(self._clock, self._dispatch, self._said)
         self._runner = Runner(
             self._naming,
             self._control.table,
@@ -107,21 +121,27 @@ class Agent:
 
     async def run(self) -> None:
         """Works until `leave`; starts anew after anything that leaves doubt about what stands."""
+        comebacks = Comebacks(self._clock, "agent")
         listeners = self._control.table.listeners
         listeners.append(self._control_changed)
         try:
             while not self._leaving:
                 try:
                     await self._live()
-                except (OutcomeUnknown, Fenced) as error:
-                    log.warning("agent.restarts", reason=str(error), code=error.code)
-                    await self._clock.sleep(0.2)
+                except PASSING as error:
+                    await comebacks.after(error)
         finally:
             listeners.remove(self._control_changed)
 
-    def leave(self) -> None:
-        """Takes nothing more; `run` returns when what is in hand has been committed."""
+    def leave(self, seconds: float = 30.0) -> None:
+        """Takes nothing more; `run` returns when what runs has been committed, or after that long:
+        what runs still is left to the next owner, in order."""
+        self._leave_by = self._clock.monotonic() + seconds
         self._leaving = True
+
+    @property
+    def owned(self) -> frozenset[TopicPartition]:
+        return frozenset(self._out.frontiers)
 
     @property
     def in_hand(self) -> int:
@@ -138,7 +158,7 @@ class Agent:
         ]
         try:
             await consumer.subscribe(self._topics())
-            while not (self._leaving and not self._runner.running):
+            while not self._may_leave:
                 await self._take(consumer, producer)
                 self._raise_faults(beside)
             await self._out.give_up(producer, frozenset(self._out.frontiers))
@@ -149,6 +169,11 @@ class Agent:
             await asyncio.gather(*beside, return_exceptions=True)
             await consumer.close()
             await producer.close()
+
+    @property
+    def _may_leave(self) -> bool:
+        late = self._clock.monotonic() >= self._leave_by
+        return self._leaving and (late or not self._runner.running)
 
     def _raise_faults(self, beside: Iterable[asyncio.Task[None]]) -> None:
         """A fault of the runtime always ends the agent, loudly."""
@@ -196,12 +221,27 @@ class Agent:
             self._out.membership = poll.membership
         if poll.assigned:
             marks = await self._log.watermarks(poll.assigned)
-            taken = {}
-            for place, committed in poll.assigned.items():
-                offset, metadata = committed or (marks[place].low, "")
-                taken[place] = frontier = Frontier(offset, metadata)
-                frontier.take_over(marks[place].high)
+            taken = {
+                place: self._taken_over(place, committed, marks[place])
+                for place, committed in poll.assigned.items()
+            }
             await self._out.own(producer, taken)
+
+    def _taken_over(
+        self, place: TopicPartition, committed: Committed | None, marks: Watermarks
+    ) -> Frontier:
+        """The frontier of a new partition. Its former owner's death is counted, unless that was
+        this very process, which began anew after trouble with the log."""
+        position = committed or Committed(marks.low)
+        frontier = Frontier(*position)
+        said = self._said.get(place)
+        if said is not None and not frontier.clean and committed in (said.known, said.tried):
+            frontier.suspect = None
+            frontier.trouble_until = marks.high if frontier.deaths else 0
+        else:
+            frontier.take_over(marks.high)
+        self._said[place] = Said(position)
+        return frontier
 
     def _forget(self, places: frozenset[TopicPartition]) -> None:
         """Whatever is in hand for these partitions belongs to somebody else now."""
@@ -224,10 +264,14 @@ class Agent:
             self._bury(record, error)
             return
         plan = self._control.table.plans.get(delivery.digest)
-        if plan is None or delivery.part not in plan.by_path:
+        if plan is None:
             self._not_here(record, event, delivery, payload)
             return
-        part = plan.by_path[delivery.part]
+        part = plan.by_path.get(delivery.part)
+        if part is None:
+            reason = f"version {plan.version} has no {delivery.part}"
+            self._bury(record, EventError(reason, code="V047", field="part"))
+            return
         if not self._is_mine(part) or self._control.table.stopped(delivery.root, delivery.epoch):
             self._out.gather(record.place, record.offset, [])
             return
@@ -255,8 +299,9 @@ class Agent:
 
     def _is_deadly(self, frontier: Frontier, job: Job) -> bool:
         """An event that has taken workers down with it is not run again for ever."""
-        most = max(2, self._execution.policies.of(job.plan, job.part).max_attempts)
-        if frontier.suspect != job.offset or frontier.deaths < most:
+        if frontier.suspect != job.offset:
+            return False
+        if frontier.deaths < max(2, self._execution.policies.of(job.plan, job.part).max_attempts):
             return False
         flow = self._runner.flow(job.plan, job.delivery)
         failure = Failure("S041", f"worker-died: {frontier.deaths} workers died while they ran it")
@@ -286,7 +331,9 @@ class Agent:
         """After deaths: one at a time, its offset committed first, so that the next owner knows."""
         async with self._alone:
             frontier.suspect = job.offset
-            await self._out.say(job.place)
+            if not (self._owns(job) and await self._out.say(job.place)):
+                self._lanes.done(job)
+                return
             job.started = self._clock.now()
             await self._runner.run(job)
             frontier.suspect = None
@@ -359,8 +406,30 @@ class Agent:
             self._out.gather(job.place, None, self._encoder.records(flow.actions))
 
     async def _trim(self) -> None:
-        """Deletes what lies below the frontier of the owned partitions."""
+        """Deletes what every pool that may read these partitions has committed."""
         now = self._clock.monotonic()
-        if now - self._last_trim >= TRIM_EVERY:
-            self._last_trim = now
-            await self._log.trim({p: f.offset for p, f in self._out.frontiers.items()})
+        if now - self._last_trim < TRIM_EVERY:
+            return
+        self._last_trim = now
+        with contextlib.suppress(LogUnavailable):
+            await self._log.trim(await self._needed_from())
+
+    async def _needed_from(self) -> dict[TopicPartition, int]:
+        """The first offset of each owned partition that some pool has not finished."""
+        found = {place: self._out.committed_offset(place) for place in self._out.frontiers}
+        for pool in sorted(self._pools_beside(found)):
+            done = await self._log.positions(self._naming.pool_group(pool))
+            for place, offset in found.items():
+                if pool in self._pools_of(place.topic):
+                    found[place] = min(offset, done.get(place, Committed(0)).offset)
+        return found
+
+    def _pools_beside(self, places: Iterable[TopicPartition]) -> set[str]:
+        found = {pool for place in places for pool in self._pools_of(place.topic)}
+        return found - {self._pool}
+
+    def _pools_of(self, topic: str) -> set[str]:
+        """Pools that some plan gives the stage of this topic to: it may have moved."""
+        plans = self._control.table.plans.values()
+        parts = (part for plan in plans for part in plan.parts if part.kind in USER_CODE)
+        return {part.pool for part in parts if self._naming.stage(part.path) == topic}

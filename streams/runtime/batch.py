@@ -50,8 +50,12 @@ class Batch:
 
     @property
     def full(self) -> bool:
+        return self.fuller_than(1.0)
+
+    def fuller_than(self, share: float) -> bool:
+        """Whether that share of a transaction's room is taken."""
         size = len(self._more) + sum(len(turn.actions) for turn in self.turns.values())
-        return size >= MOST_ACTIONS
+        return size >= MOST_ACTIONS * share
 
     def finished(self, record: Record) -> None:
         """The input is done with; its offset goes with this transaction."""

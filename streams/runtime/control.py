@@ -6,7 +6,6 @@ Every worker reads it whole. It is how agents learn of a cancel and keepers of a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ import msgspec
 
 from streams.broker.port import Log, Reader, Record, TopicPartition
 from streams.clock import Clock
-from streams.errors import TopicError
+from streams.errors import LogUnavailable, TopicError
 from streams.observe.logs import get_logger
 from streams.topology.plan import Naming, Plan
 
@@ -56,7 +55,7 @@ class ControlTable:
         key = (record.key or b"").decode(errors="replace")
         try:
             self._apply(key, record.value)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
             log.error("control.unreadable", key=key, offset=record.offset, error=str(error))
             return
         for listener in self.listeners:
@@ -105,12 +104,13 @@ class ControlReader:
         self._place = TopicPartition(naming.control, 0)
         self._clock = clock
         self._reader: Reader | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.following: asyncio.Task[None] | None = None
+        """Ends only by a fault: who works by this table has to look at it."""
 
     async def start(self) -> None:
         """Returns when the table holds all that was there at the call."""
         await self._begin()
-        self._task = asyncio.create_task(self._follow(), name="control")
+        self.following = asyncio.create_task(self._follow(), name="control")
 
     async def _begin(self) -> None:
         marks = await self._log.watermarks([self._place])
@@ -133,7 +133,13 @@ class ControlReader:
     async def _follow(self) -> None:
         assert self._reader is not None
         while True:
-            for record in await self._reader.poll(1_000, 1.0):
+            try:
+                records = await self._reader.poll(1_000, 1.0)
+            except LogUnavailable as error:
+                log.warning("control.waits", reason=str(error), code=error.code)
+                await self._clock.sleep(1.0)
+                continue
+            for record in records:
                 self.table.apply(record)
 
     async def wait_until(self, end: int) -> None:
@@ -147,9 +153,8 @@ class ControlReader:
         return marks[self._place].high
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        if self.following is not None:
+            self.following.cancel()
+            await asyncio.wait([self.following])
         if self._reader is not None:
             await self._reader.close()

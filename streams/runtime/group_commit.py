@@ -12,10 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from streams.broker.port import Membership, Outgoing, Producer, TopicPartition, Transaction
+from streams.broker.port import (
+    Committed,
+    Membership,
+    Outgoing,
+    Producer,
+    TopicPartition,
+    Transaction,
+)
 from streams.clock import Clock
 from streams.engine.frontier import Frontier
-from streams.errors import Fenced, OutcomeUnknown, TransactionAborted
+from streams.errors import OutcomeUnknown, StreamsError, TransactionAborted
 from streams.observe.logs import get_logger
 from streams.runtime.commit import MOST_RECORDS, transaction
 
@@ -43,32 +50,57 @@ class Gathered(msgspec.Struct):
     place: TopicPartition
     offset: int | None
     records: list[Outgoing]
+    said: asyncio.Future[bool] | None = None
+    """Hears whether it was committed; False if the partition was given up before."""
+
+
+class Said(msgspec.Struct):
+    """What this process last read or wrote as a partition's position, and what it tried to write.
+
+    Found again in the log, either proves that nobody else has owned the partition since.
+    """
+
+    known: Committed | None
+    tried: Committed | None = None
 
 
 class GroupCommit:
     """Frontiers of the owned partitions, and what waits to be committed for them."""
 
-    def __init__(self, clock: Clock, committed: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: Clock, committed: Callable[[], None], said: dict[TopicPartition, Said]
+    ) -> None:
         self.frontiers: dict[TopicPartition, Frontier] = {}
         self.membership: Membership | None = None
         self._clock = clock
         self._committed = committed
+        self._said = said
         self._gathered: deque[Gathered] = deque()
-        self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
+        self._doubt: Exception | None = None
+        """Set by a commit that failed: the frontiers count its events as finished, so nothing of
+        them may ever be committed again."""
 
     def gather(self, place: TopicPartition, offset: int | None, records: list[Outgoing]) -> None:
         """Adds to the next transaction."""
-        self._gathered.append(Gathered(place, offset, records))
+        self._add(Gathered(place, offset, records))
+
+    async def say(self, place: TopicPartition) -> bool:
+        """True when the partition's position, as it is now, has been committed; False when it was
+        given up before."""
+        said: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._add(Gathered(place, None, [], said))
+        return await said
+
+    def _add(self, each: Gathered) -> None:
+        self._gathered.append(each)
         self._wake.set()
 
-    async def say(self, place: TopicPartition) -> None:
-        """Returns when the partition's position, as it is now, has been committed."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(done)
-        self.gather(place, None, [])
-        await done
+    def committed_offset(self, place: TopicPartition) -> int:
+        """Everything below is finished and committed: the log may forget it."""
+        said = self._said.get(place)
+        return said.known.offset if said is not None and said.known is not None else 0
 
     async def run(self, producer: Producer) -> None:
         """Commits whatever is gathered, for ever."""
@@ -83,21 +115,24 @@ class GroupCommit:
     async def _commit_gathered(self, producer: Producer) -> None:
         records: list[Outgoing] = []
         touched: dict[TopicPartition, Frontier] = {}
-        waiters, self._waiters = self._waiters, []
+        waiting: list[asyncio.Future[bool]] = []
         while self._gathered and len(records) < MOST_RECORDS:
             each = self._gathered.popleft()
             frontier = self.frontiers.get(each.place)
             if frontier is None:
+                _answer(each, False)
                 continue
             if each.offset is not None:
                 frontier.finish(each.offset)
             records += each.records
             touched[each.place] = frontier
+            if each.said is not None:
+                waiting.append(each.said)
         if touched:
             await self._commit(producer, records, touched)
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        for said in waiting:
+            if not said.done():
+                said.set_result(True)
 
     async def own(self, producer: Producer, taken: Mapping[TopicPartition, Frontier]) -> None:
         """Takes partitions over: says so in the offsets, so that a death can be counted."""
@@ -115,17 +150,20 @@ class GroupCommit:
             leaving = {p: f for p, f in self.frontiers.items() if p in places}
             records = [record for each in ready for record in each.records]
             self.forget(places)
-            try:
-                await self._commit(producer, records, leaving, clean=True)
-            except (Fenced, OutcomeUnknown) as error:
-                log.warning("commit.good_bye_failed", reason=str(error))
+            await self._commit(producer, records, leaving, clean=True)
 
     def forget(self, places: Iterable[TopicPartition]) -> None:
         """These belong to somebody else now."""
         gone = frozenset(places)
         for place in gone:
             self.frontiers.pop(place, None)
-        self._gathered = deque(each for each in self._gathered if each.place not in gone)
+        left: deque[Gathered] = deque()
+        for each in self._gathered:
+            if each.place in gone:
+                _answer(each, False)
+            else:
+                left.append(each)
+        self._gathered = left
 
     async def _commit(
         self,
@@ -135,8 +173,25 @@ class GroupCommit:
         *,
         clean: bool = False,
     ) -> None:
+        if self._doubt is not None:
+            raise self._doubt
         offsets = {place: frontier.commit(clean=clean) for place, frontier in frontiers.items()}
-        if offsets:
-            await commit_surely(
-                producer, transaction(records, offsets, self.membership), self._clock
-            )
+        if not offsets:
+            return
+        wanted = transaction(records, offsets, self.membership)
+        for place, position in wanted.offsets.items():
+            self._said.setdefault(place, Said(None)).tried = position
+        self._doubt = OutcomeUnknown("a commit was given up before it ended")
+        try:
+            await commit_surely(producer, wanted, self._clock)
+        except StreamsError as error:
+            self._doubt = error
+            raise
+        self._doubt = None
+        for place, position in wanted.offsets.items():
+            self._said[place].known = position
+
+
+def _answer(each: Gathered, committed: bool) -> None:
+    if each.said is not None and not each.said.done():
+        each.said.set_result(committed)

@@ -10,14 +10,15 @@ Who owns hold p owns state p. An intake record whose state is elsewhere is forwa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from streams.blobs import BlobStore
+from streams.blobs import BlobError, BlobStore
 from streams.broker.port import (
+    Committed,
     Consumer,
     Log,
     Membership,
@@ -31,20 +32,21 @@ from streams.clock import Clock
 from streams.codec import kafka
 from streams.codec.strict_json import check_data
 from streams.engine import intake, keeping
-from streams.engine.actions import Forget
+from streams.engine.actions import Action, Forget
 from streams.engine.frontier import Frontier
 from streams.engine.messages import read
-from streams.engine.payload import BlobMissing
-from streams.engine.rows import is_closing
+from streams.engine.rows import ENDED, head, is_closing
 from streams.engine.turn import Turn
-from streams.errors import EventError, Fenced, OutcomeUnknown, StreamsError
+from streams.errors import EventError, LogUnavailable, StreamsError
 from streams.observe.logs import get_logger
 from streams.runtime.batch import Batch
+from streams.runtime.comebacks import PASSING, Comebacks
 from streams.runtime.commit import Encoder, partition_of, transaction
 from streams.runtime.control import ControlReader
+from streams.runtime.deciding import Decisions
 from streams.runtime.group_commit import commit_surely
 from streams.runtime.restoring import Restorer
-from streams.runtime.state import State
+from streams.runtime.state import State, newest
 from streams.topology.plan import Naming
 
 log = get_logger(__name__)
@@ -53,7 +55,14 @@ MOST_TIMERS = 1_000
 MOST_WAITING = 2_000
 """Inputs in memory, above which no more are taken."""
 MOST_ROWS_WAITING = 10_000
+MOST_BYTES = 4 * 1024 * 1024
+"""Bytes of one input from outside, and about as many of the inputs of one transaction (R3)."""
+MOST_BYTES_WAITING = 64 * 1024 * 1024
+INPUTS_BESIDE_A_STORM = 0.5
+"""Share of a transaction that inputs may fill while a storm of releases is under way."""
 TICK = 1.0
+BRIEFLY = 0.05
+"""Seconds a poll lasts while new partitions are being restored: then they are read at once."""
 AFTER_A_FAULT = 60_000
 """When (ms) a deadline that could not be decided on is looked at again."""
 SNAPSHOT_EVERY = 300.0
@@ -63,6 +72,8 @@ DAY = 24 * 3600 * 1000
 
 class Keeper:
     """One member of the keepers' group."""
+
+    _reader: Reader
 
     def __init__(
         self,
@@ -85,6 +96,7 @@ class Keeper:
         self._partitions = partitions
         self._blobs = blobs
         self._echo = echo
+        self._decisions = Decisions(blobs)
         self._restorer = Restorer(source, naming, control, clock, snapshots)
         self._encoder = Encoder(naming, partitions)
         self._leaving = False
@@ -99,8 +111,8 @@ class Keeper:
         self._facts: list[str] = []
         self._storm: deque[tuple[State, str]] = deque()
         """Gates still to be judged because a shared fact changed."""
-        self._loaded: dict[str, Any] = {}
-        self._polled: Poll | None = None
+        self._changes: deque[Poll] = deque()
+        """Changes of ownership that are still to be followed, in order."""
         self._handled = asyncio.Event()
         self._owns_some = asyncio.Event()
         self._wake = asyncio.Event()
@@ -110,15 +122,15 @@ class Keeper:
 
     async def run(self) -> None:
         """Works until `leave`; starts anew after anything that leaves doubt about what stands."""
+        comebacks = Comebacks(self._clock, "keeper")
         listeners = self._control.table.listeners
         listeners.append(self._control_changed)
         try:
             while not self._leaving:
                 try:
                     await self._live()
-                except (OutcomeUnknown, Fenced) as error:
-                    log.warning("keeper.restarts", reason=str(error), code=error.code)
-                    await self._clock.sleep(0.2)
+                except PASSING as error:
+                    await comebacks.after(error)
         finally:
             listeners.remove(self._control_changed)
 
@@ -133,17 +145,17 @@ class Keeper:
 
     async def _live(self) -> None:
         self._begin()
+        self._reader = self._log.reader()
         consumer = self._log.consumer(self._naming.keeper_group, self._worker)
         producer = await self._log.producer(f"{self._naming.keeper_group}.{self._worker}")
-        reader = self._log.reader()
         pumps: list[asyncio.Task[None]] = []
         try:
             await consumer.subscribe([self._naming.intake, self._naming.hold])
             pumps += [
                 asyncio.create_task(self._pump_inputs(consumer), name="keeper.inputs"),
-                asyncio.create_task(self._pump_rows(reader), name="keeper.rows"),
+                asyncio.create_task(self._pump_rows(), name="keeper.rows"),
             ]
-            await self._work(producer, reader, pumps)
+            await self._work(producer, pumps)
             await self._good_bye(frozenset(self._states), producer)
         finally:
             for pump in pumps:
@@ -151,24 +163,28 @@ class Keeper:
             await asyncio.gather(*pumps, return_exceptions=True)
             await consumer.close()
             await producer.close()
-            await reader.close()
+            await self._reader.close()
 
     # -- pumps ------------------------------------------------------------------------------
 
     async def _pump_inputs(self, consumer: Consumer) -> None:
-        """Hands changes of ownership over one by one: the next poll gives up what was revoked."""
+        """Hands changes of ownership over in order. The next poll gives up what was revoked, so it
+        waits until that has been followed. What was assigned stays paused until it is restored;
+        that may take minutes, and who does not poll meanwhile is declared dead."""
         while True:
-            crowded = len(self._inputs) > MOST_WAITING
+            crowded = self._crowded
             full = {p for p, frontier in self._frontiers.items() if crowded or frontier.full}
             consumer.pause(full)
             consumer.resume([place for place in self._frontiers if place not in full])
-            poll = await consumer.poll(500, TICK)
+            poll = await consumer.poll(500, BRIEFLY if self._changes else TICK)
             if poll.assigned or poll.revoked or poll.lost:
-                self._polled = poll
+                consumer.pause(poll.assigned)
+                self._changes.append(poll)
                 self._handled.clear()
                 self._wake.set()
-                await self._handled.wait()
-            elif poll.membership is not None:
+                if poll.revoked or poll.lost or poll.records:
+                    await self._handled.wait()
+            elif poll.membership is not None and not self._changes:
                 self._membership = poll.membership
             for record in poll.records:
                 frontier = self._frontiers.get(record.place)
@@ -177,10 +193,16 @@ class Keeper:
             if poll.records:
                 self._wake.set()
 
-    async def _pump_rows(self, reader: Reader) -> None:
+    @property
+    def _crowded(self) -> bool:
+        """More in memory than a few transactions take."""
+        waiting = self._inputs
+        return len(waiting) > MOST_WAITING or sum(map(_size, waiting)) > MOST_BYTES_WAITING
+
+    async def _pump_rows(self) -> None:
         while True:
             await self._owns_some.wait()
-            self._rows.extend(await reader.poll(2_000, TICK))
+            self._rows.extend(await self._reader.poll(2_000, TICK))
             self._wake.set()
             while len(self._rows) > MOST_ROWS_WAITING:
                 await self._clock.sleep(0.01)
@@ -192,18 +214,16 @@ class Keeper:
 
     # -- the loop ---------------------------------------------------------------------------
 
-    async def _work(
-        self, producer: Producer, reader: Reader, pumps: Collection[asyncio.Task[None]]
-    ) -> None:
+    async def _work(self, producer: Producer, pumps: Collection[asyncio.Task[None]]) -> None:
         while not self._leaving:
             self._wake.clear()
             for pump in pumps:
                 if pump.done():
                     pump.result()
-            if self._polled is not None:
-                await self._change_owned(self._polled, producer, reader)
-                self._polled = None
-                self._handled.set()
+            while self._changes:
+                await self._change_owned(self._changes[0], producer)
+                self._changes.popleft()
+            self._handled.set()
             if not await self._step(producer):
                 await self._rest()
             await self._housekeeping()
@@ -218,13 +238,16 @@ class Keeper:
             if state.has_early:
                 wait = min(wait, 0.2)
         if wait <= 0:
+            await self._clock.sleep(0)  # polls and heartbeats have their turn
             return
         sleeper = asyncio.create_task(self._clock.sleep(wait))
         waker = asyncio.create_task(self._wake.wait())
-        await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (sleeper, waker):
-            task.cancel()
-        await asyncio.gather(sleeper, waker, return_exceptions=True)
+        try:
+            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sleeper, waker):
+                task.cancel()
+            await asyncio.gather(sleeper, waker, return_exceptions=True)
 
     async def _step(self, producer: Producer) -> bool:
         """One transaction: rows first, then inputs, facts and timers. False if nothing was done."""
@@ -251,7 +274,6 @@ class Keeper:
             shared=control.facts,
             now=state.time.now(),
             worker=self._worker,
-            blobs=self._loaded,
         )
 
     async def _read_rows(self, batch: Batch) -> None:
@@ -275,7 +297,7 @@ class Keeper:
             return
         held = state.holds.has_gates(scope) or batch.turn(state).holds_gate(scope)
         if closing or held:
-            await self._decide_about(
+            await self._decisions.about(
                 batch,
                 state,
                 scope,
@@ -283,14 +305,21 @@ class Keeper:
             )
 
     async def _take_inputs(self, batch: Batch) -> None:
+        """In their order, as many as fit; a storm that goes on keeps some of the room."""
+        size = 0
         for _ in range(len(self._inputs)):
-            if batch.full:
+            if batch.fuller_than(INPUTS_BESIDE_A_STORM if self._storm else 1.0):
+                return
+            if size >= MOST_BYTES:
                 return
             record = self._inputs.popleft()
             if record.place not in self._frontiers:
                 continue
+            size += _size(record)
             try:
                 done = await self._decide(batch, record)
+            except LogUnavailable:
+                raise
             except StreamsError as error:
                 batch.dead(record, error, record.timestamp)
                 done = True
@@ -303,11 +332,18 @@ class Keeper:
         if record.topic == self._naming.hold and event.type.startswith("interlock.hold."):
             state = self._states[record.partition]
             delivery = read(event)
+            scope = delivery.scope
+            if partition_of(scope, self._partitions) != record.partition:
+                raise EventError(f"{scope} does not belong here", code="V047", field="scope")
             if state.set_aside(record, delivery):
                 return False
-            await self._decide_with(batch, state, lambda turn: keeping.arrived(turn, delivery))
+            await self._decisions.make(
+                batch, state, scope, lambda turn: keeping.arrived(turn, delivery)
+            )
             return True
         if record.topic == self._naming.intake:
+            if _size(record) > MOST_BYTES:
+                raise EventError(f"{_size(record):,} bytes are too many", code="V049")
             check_data(event)
             event = intake.clean(event)
         scope = intake.scope_of(event)
@@ -316,37 +352,10 @@ class Keeper:
         if owner is None:
             batch.forward(self._naming.hold, event, scope, partition)
             return True
-        await self._decide_with(batch, owner, lambda turn: keeping.came_in(turn, event, scope))
+        await self._decisions.make(
+            batch, owner, scope, lambda turn: keeping.came_in(turn, event, scope)
+        )
         return True
-
-    async def _decide_about(
-        self, batch: Batch, state: State, scope: str, decide: Callable[[Turn], None]
-    ) -> bool:
-        """As `decide_with`, where there is no event to blame: a fault is logged, and costs its job
-        this one look. False then."""
-        try:
-            await self._decide_with(batch, state, decide)
-        except StreamsError as error:
-            log.error("job.undecided", job=scope, code=error.code, error=error.message)
-            return False
-        return True
-
-    async def _decide_with(
-        self, batch: Batch, state: State, decide: Callable[[Turn], None]
-    ) -> None:
-        """Decides; where a decision needs a value of the blob store, reads it and decides again."""
-        while True:
-            turn = batch.turn(state)
-            try:
-                decide(turn)
-            except BlobMissing as missing:
-                turn.undo_input()
-                self._loaded[missing.ref.url] = await self._blobs.value(missing.ref)
-            except StreamsError:
-                turn.undo_input()
-                raise
-            else:
-                return
 
     async def _look_at_facts(self, batch: Batch, facts: list[str]) -> None:
         """K7: shared facts that changed; exactly the gates that read them are judged, once each.
@@ -354,10 +363,11 @@ class Keeper:
         for name in facts:
             for state in self._states.values():
                 self._storm.extend((state, scope) for scope in state.holds.waiting_for(name))
+        # Row 32: inputs have their share, see `_take_inputs`.
         while self._storm and not batch.full:
             state, scope = self._storm.popleft()
             if self._states.get(state.partition) is state:
-                await self._decide_about(
+                await self._decisions.about(
                     batch, state, scope, partial(keeping.fact_changed, scope=scope)
                 )
 
@@ -372,10 +382,17 @@ class Keeper:
                         batch.dead_event(late[0], late[1], self._naming.intake, now, scope)
                     continue
                 await self._time_came(batch, state, scope, part, now)
-            for record in state.orphans() if not self._rows else ():
-                error = EventError("the row it was written with is not there", code="K041")
-                batch.dead(record, error, now)
-                batch.finished(record)
+            if state.has_orphans and await self._has_read_all(state):
+                for record in state.orphans():
+                    error = EventError("the row it was written with is not there", code="K041")
+                    batch.dead(record, error, now)
+                    batch.finished(record)
+
+    async def _has_read_all(self, state: State) -> bool:
+        """Whether every row that was in the log by now has been seen (K1.2)."""
+        place = TopicPartition(self._naming.ledger, state.partition)
+        end = (await self._log.watermarks([place]))[place].high
+        return not self._rows and self._reader.position(place) >= end
 
     async def _time_came(self, batch: Batch, state: State, scope: str, part: str, now: int) -> None:
         again: int | None = None
@@ -384,10 +401,27 @@ class Keeper:
             nonlocal again
             again = keeping.time_came(turn, scope, part)
 
-        if not await self._decide_about(batch, state, scope, decide):
+        turn = batch.turn(state)
+        decided = len(turn.actions)
+        if not await self._decisions.about(batch, state, scope, decide):
+            again = now + AFTER_A_FAULT
+        elif not await self._delete_blobs(turn.actions[decided:]):
+            turn.undo_input()
             again = now + AFTER_A_FAULT
         if again is not None:
             state.holds.schedule(scope, part, max(again, now + 50))
+
+    async def _delete_blobs(self, actions: Sequence[Action]) -> bool:
+        """Before the rows that name them go, so that a crash in between leaves no blob that nobody
+        knows. False if the store would not: then nothing goes."""
+        for action in actions:
+            if isinstance(action, Forget):
+                try:
+                    await self._blobs.delete_prefix(f"{self._blob_prefix}/{action.root}")
+                except BlobError as error:
+                    log.warning("blobs.not_deleted", job=action.root, error=error.message)
+                    return False
+        return True
 
     async def _commit(self, batch: Batch, producer: Producer) -> None:
         """Makes the batch visible; the tables follow only then."""
@@ -398,14 +432,10 @@ class Keeper:
         )
         for state, turn in batch.turns.items():
             state.committed(turn)
-        self._loaded.clear()
         for turn in batch.turns.values():
             if self._echo is not None:
                 for job, path, text in turn.echoes:
                     self._echo(job, path, text)
-            for action in turn.actions:
-                if isinstance(action, Forget):
-                    await self._blobs.delete_prefix(f"{self._blob_prefix}/{action.root}")
 
     @property
     def _blob_prefix(self) -> str:
@@ -413,36 +443,47 @@ class Keeper:
 
     # -- ownership --------------------------------------------------------------------------
 
-    async def _change_owned(self, poll: Poll, producer: Producer, reader: Reader) -> None:
+    async def _change_owned(self, poll: Poll, producer: Producer) -> None:
         self._forget(poll.lost)
         gone = {place.partition for place in poll.revoked if place.topic == self._naming.hold}
         await self._good_bye(gone, producer)
         self._forget(poll.revoked)
         if poll.membership is not None:
             self._membership = poll.membership
+        marks = await self._log.watermarks(poll.assigned)
+        taken = {}
         for place, committed in poll.assigned.items():
-            offset, metadata = committed or (0, "")
-            self._frontiers[place] = frontier = Frontier(offset, metadata)
+            taken[place] = frontier = Frontier(*(committed or Committed(marks[place].low)))
             frontier.take_over(0)
-        for place in poll.assigned:
-            if place.topic == self._naming.hold:
-                state = self._states[place.partition] = await self._restorer.restore(
-                    place.partition
-                )
-                self._look_over(state)
-        self._follow(reader)
+        states = {
+            place.partition: await self._restorer.restore(place.partition)
+            for place in taken
+            if place.topic == self._naming.hold
+        }
+        # Only now: records of what has a frontier are taken.
+        self._states |= states
+        self._frontiers |= taken
+        for state in states.values():
+            self._look_over(state)
+        self._follow()
 
     def _look_over(self, state: State) -> None:
-        """K1.4: what changed while nobody owned the partition is noticed now."""
+        """K1.4: what changed while nobody owned the partition is noticed now. Rows without a job
+        are purged a day after the newest of them."""
         now = state.time.now()
         for scope in state.table.scopes():
-            if "@job" in state.table.rows(scope):
+            rows = state.table.rows(scope)
+            job = rows.get("@job")
+            if job is None:
+                due = newest(rows) + keeping.ORPHANED_ROWS_STAY
+                state.holds.schedule(scope, "@orphan", due)
+            elif head(job).status not in ENDED:
                 state.holds.schedule(scope, "@look", now)
 
-    def _follow(self, reader: Reader) -> None:
+    def _follow(self) -> None:
         """The rows pump reads exactly the owned partitions, each from where its table stands."""
         self._rows.clear()
-        reader.assign(
+        self._reader.assign(
             {
                 TopicPartition(self._naming.ledger, partition): state.table.position
                 for partition, state in self._states.items()
@@ -458,12 +499,7 @@ class Keeper:
         leaving = {p: f for p, f in self._frontiers.items() if p.partition in partitions}
         if leaving:
             offsets = {place: frontier.commit(clean=True) for place, frontier in leaving.items()}
-            try:
-                await commit_surely(
-                    producer, transaction([], offsets, self._membership), self._clock
-                )
-            except (Fenced, OutcomeUnknown) as error:
-                log.warning("keeper.good_bye_failed", reason=str(error))
+            await commit_surely(producer, transaction([], offsets, self._membership), self._clock)
         for partition in partitions:
             if partition in self._states:
                 await self._restorer.save(self._states[partition])
@@ -482,9 +518,10 @@ class Keeper:
         if now - self._last_trim >= TRIM_EVERY:
             self._last_trim = now
             hold = self._naming.hold
-            await self._log.trim(
-                {p: f.offset for p, f in self._frontiers.items() if p.topic == hold}
-            )
+            with contextlib.suppress(LogUnavailable):
+                await self._log.trim(
+                    {p: f.offset for p, f in self._frontiers.items() if p.topic == hold}
+                )
             self._drop_old_stops()
         if now - self._last_snapshot >= SNAPSHOT_EVERY:
             self._last_snapshot = now
@@ -498,3 +535,7 @@ class Keeper:
             if state is None or state.table.rows(root) or state.time.now() - stop.at < DAY:
                 continue
             state.holds.schedule(root, "@stop", state.time.now())
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"")

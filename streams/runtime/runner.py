@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from streams.blobs import BlobStore
+from streams.blobs import BlobError, BlobStore
 from streams.broker.port import TopicPartition
 from streams.clock import Clock
 from streams.engine.flow import Flow
 from streams.engine.frontier import Frontier
 from streams.engine.messages import Delivery, origin_of
-from streams.engine.payload import BlobMissing, Payload
+from streams.engine.payload import BlobMissing, BlobRef, Payload
 from streams.engine.retrying import IN_PLACE, delay_after
 from streams.engine.routing import Answer, route, tried
 from streams.engine.rows import Failure
@@ -142,36 +142,51 @@ class Runner:
         """Runs a job, again in place after short delays, until something follows from it."""
         self.running[job] = None
         blobs: dict[str, Any] = {}
-        answered: tuple[Outcome, float | None] | None = None
+        outcome: Outcome | None = None
         while True:
             flow = self.flow(job.plan, job.delivery, blobs)
             try:
-                if answered is None:
+                if outcome is None:
                     if not self._wanted(job, flow):
                         break
                     if wait:
                         await self._wait(job, wait)
                     outcome = await self._execution.run(self._call(job))
-                    delay = self._delay(job, outcome)
-                    if delay is not None and delay <= IN_PLACE and not job.cancel.cancelled:
-                        self._count(job, outcome)
-                        wait = delay
-                        continue
-                    answered = outcome, delay
-                self._route(job, flow, *answered)
+                delay = self._delay(job, outcome)
+                if delay is not None and delay <= IN_PLACE and not job.cancel.cancelled:
+                    self._count(job, outcome)
+                    wait, outcome = delay, None
+                    continue
+                self._route(job, flow, outcome, delay)
                 break
             except BlobMissing as missing:
-                blobs[missing.ref.url] = await self._blobs.value(missing.ref)
+                outcome = await self._fetched(missing.ref, blobs) or outcome
         self._end(job, flow)
+
+    async def _fetched(self, ref: BlobRef, blobs: dict[str, Any]) -> Outcome | None:
+        """The value is in `blobs` then; where it cannot be had, the outcome that this makes."""
+        try:
+            blobs[ref.url] = await self._blobs.value(ref)
+        except BlobError as error:
+            now = self._clock.now()
+            return Outcome(
+                verdict=Fail(error.message, error.code, error.retriable),
+                error=Failure(error.code, error.message),
+                started=now,
+                ended=now,
+            )
+        return None
 
     async def _wait(self, job: Job, seconds: float) -> None:
         """Between attempts; a stop ends the wait."""
         stopped = asyncio.create_task(job.cancel.wait())
         passed = asyncio.create_task(self._clock.sleep(seconds))
-        await asyncio.wait({stopped, passed}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopped, passed):
-            task.cancel()
-        await asyncio.gather(stopped, passed, return_exceptions=True)
+        try:
+            await asyncio.wait({stopped, passed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stopped, passed):
+                task.cancel()
+            await asyncio.gather(stopped, passed, return_exceptions=True)
 
     def _call(self, job: Job) -> Call:
         d = job.delivery

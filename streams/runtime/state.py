@@ -12,6 +12,7 @@ from streams.engine.actions import PutRow
 from streams.engine.messages import Delivery, cause_of
 from streams.engine.rows import Address, Order, head
 from streams.engine.turn import Turn
+from streams.errors import EventError
 from streams.ledger.table import LedgerTable
 from streams.runtime.holds import HoldIndex
 from streams.runtime.timekeeping import PartitionTime
@@ -19,6 +20,20 @@ from streams.topology.plan import Plan
 
 ORPHAN_AFTER = 2_000
 """How long (ms) an arrival may be ahead of the row it was written with."""
+
+
+class Written(msgspec.Struct):
+    """When a row was written, read without the rest; most kinds of rows say it."""
+
+    at: int = 0
+
+
+_written = msgspec.json.Decoder(Written)
+
+
+def newest(rows: Mapping[str, bytes]) -> int:
+    """When the last of these rows was written (ms)."""
+    return max((_written.decode(memoryview(data)[1:]).at for data in rows.values()), default=0)
 
 
 class Early(msgspec.Struct):
@@ -47,7 +62,10 @@ class State:
 
     def set_aside(self, record: Record, delivery: Delivery) -> bool:
         """K4: keeps an event whose row has not been seen, so that nothing is decided on less."""
-        cause = cause_of(delivery.cause)
+        try:
+            cause = cause_of(delivery.cause)
+        except (TypeError, ValueError):
+            raise EventError("not an event of the engine", code="V047", field="cause") from None
         rows = self.table.rows(delivery.scope)
         if cause is None or "@job" not in rows:
             return False
@@ -69,6 +87,14 @@ class State:
         if left:
             self._early[address] = left
         return [each.record for each in waiting if each.order <= order]
+
+    @property
+    def has_orphans(self) -> bool:
+        """Whether an event has waited for its row for too long."""
+        now = self.time.now()
+        return any(
+            now - each.since > ORPHAN_AFTER for waiting in self._early.values() for each in waiting
+        )
 
     def orphans(self) -> list[Record]:
         """Events whose row does not come: the pair was torn, which no log may do."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from streams.blobs import BlobStore
 from streams.broker.port import Log
@@ -21,6 +22,11 @@ log = get_logger(__name__)
 
 Echo = Callable[[str, str, str], None]
 """job, stage, text: what `echo` stages say."""
+
+LOOK_EVERY = 0.5
+"""Seconds between looks at new plans and pools."""
+TO_SAY_GOOD_BYE = 5.0
+"""Seconds for the last commits, beyond those that running work is given."""
 
 
 class Worker:
@@ -61,32 +67,49 @@ class Worker:
         self.keeper: Keeper | None = None
         self._leaving = asyncio.Event()
         self._prepared: set[str] = set()
+        self._members: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Returns after `leave`; a fault of the runtime ends it with that error."""
-        await self.control.start()
-        tasks: set[asyncio.Task[None]] = set()
+        leaving = asyncio.create_task(self._leaving.wait(), name="leaving")
+        minding = None
         try:
+            await self.control.start()
+            assert self.control.following is not None
             if self._with_keeper:
                 self.keeper = self._make_keeper()
-                tasks.add(asyncio.create_task(self.keeper.run(), name="keeper"))
-            leaving = asyncio.create_task(self._leaving.wait(), name="leaving")
-            while not self._leaving.is_set():
-                await self._prepare()
-                tasks |= self._new_agents()
-                changed = asyncio.create_task(self._clock.sleep(0.5), name="look")
-                await asyncio.wait({*tasks, leaving, changed}, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-                for task in tasks:
-                    if task.done():
-                        task.result()
-            leaving.cancel()
-            await self._drain(tasks)
+                self._members.add(asyncio.create_task(self.keeper.run(), name="keeper"))
+            minding = asyncio.create_task(self._mind_plans(), name="plans")
+            await self._watch({minding, self.control.following}, leaving)
+            minding.cancel()
+            await self._drain(self._members)
         finally:
-            for task in tasks:
+            ours = [task for task in (*self._members, leaving, minding) if task is not None]
+            for task in ours:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*ours, return_exceptions=True)
             await self.control.close()
+
+    async def _watch(self, beside: set[asyncio.Task[None]], leaving: asyncio.Task[Any]) -> None:
+        """Returns when it is time to leave. Whatever else ends before that is a fault, and raises."""
+        while not leaving.done():
+            look = asyncio.create_task(self._clock.sleep(LOOK_EVERY), name="look")
+            working = {*self._members, *beside}
+            try:
+                await asyncio.wait({*working, leaving, look}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                look.cancel()
+            for task in working:
+                if task.done():
+                    task.result()
+
+    async def _mind_plans(self) -> None:
+        """Gets the stages of new plans ready, and starts agents for their pools. Beside everything
+        else: a stage may take long to open, or for ever."""
+        while True:
+            await self._prepare()
+            self._members |= self._new_agents()
+            await self._clock.sleep(LOOK_EVERY)
 
     def leave(self) -> None:
         """Begins the drain."""
@@ -154,9 +177,9 @@ class Worker:
     async def _drain(self, tasks: set[asyncio.Task[None]]) -> None:
         """Agents first: what they still write, the keeper may still read."""
         for agent in self.agents.values():
-            agent.leave()
+            agent.leave(self._drain_seconds)
         if self.keeper is not None:
             self.keeper.leave()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_seconds):
+            async with asyncio.timeout(self._drain_seconds + TO_SAY_GOOD_BYE):
                 await asyncio.gather(*tasks)
