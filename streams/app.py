@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streams.clock import Clock, SystemClock
-from streams.errors import NotFoundError
+from streams.errors import LogUnavailable, NotFoundError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ class App:
         wanted = pools if agents else ()
         self.workers = [
             await self._worker(log, topology, execution, blobs, wanted, stages, keeper, name, echo)
-            for topology in self.topologies
+            # One worker runs all versions of a pipeline; two of a name would fence each other.
+            for topology in {each.plan.pipeline: each for each in self.topologies}.values()
         ]
         running = {asyncio.create_task(worker.run()) for worker in self.workers}
         upkeep = asyncio.create_task(self._keep_up(log))
@@ -135,7 +136,7 @@ class App:
             for worker in self.workers:
                 worker.leave()
             # All of them, also when one has failed: the others leave in order.
-            await asyncio.wait(running)
+            await asyncio.gather(*running, return_exceptions=True)
             await asyncio.gather(*running)
         finally:
             for task in (upkeep, ending, *running):
@@ -198,13 +199,15 @@ class App:
 
     async def _keep_up(self, log: Log) -> None:
         """Compaction and retention of an embedded log, in idle time."""
+        from streams.observe import logs
+
         maintain = getattr(log, "maintain", None)
         while maintain is not None:
             await self.clock.sleep(30)
             try:
                 await maintain()
             except LogUnavailable as error:
-                logger.warning("log.upkeep_waits", reason=str(error), code=error.code)
+                logs.get_logger(__name__).warning("log.upkeep_waits", reason=str(error))
 
 
 def worker_name() -> str:

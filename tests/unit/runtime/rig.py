@@ -122,7 +122,10 @@ class Rig:
         )  # fmt: skip
 
     def start(self, who):
-        task = asyncio.create_task(who.run())
+        return self.start_task(who.run())
+
+    def start_task(self, work):
+        task = asyncio.create_task(work)
         self.tasks.append(task)
         return task
 
