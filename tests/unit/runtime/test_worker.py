@@ -9,7 +9,6 @@ from streams.broker.port import Outgoing, TopicPartition
 from streams.errors import OffsetLost
 from streams.settings import Settings
 from streams.topology.load import Topology
-
 from tests.unit.runtime.rig import NAMING, Rig
 
 ONE = "stages:\n  - {name: one, type: t}\n"
