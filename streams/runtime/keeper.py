@@ -55,6 +55,8 @@ MOST_TIMERS = 1_000
 MOST_WAITING = 2_000
 """Inputs in memory, above which no more are taken."""
 MOST_ROWS_WAITING = 10_000
+MOST_TABLE_ROWS = 1_000_000
+"""Rows of one partition (about 0.4 kB each), above which no new jobs are taken into it."""
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of one input from outside, and about as many of the inputs of one transaction (R3)."""
 MOST_BYTES_WAITING = 64 * 1024 * 1024
@@ -172,8 +174,7 @@ class Keeper:
         waits until that has been followed. What was assigned stays paused until it is restored;
         that may take minutes, and who does not poll meanwhile is declared dead."""
         while True:
-            crowded = self._crowded
-            full = {p for p, frontier in self._frontiers.items() if crowded or frontier.full}
+            full = self._full()
             consumer.pause(full)
             consumer.resume([place for place in self._frontiers if place not in full])
             poll = await consumer.poll(500, BRIEFLY if self._changes else TICK)
@@ -192,6 +193,19 @@ class Keeper:
                     self._inputs.append(record)
             if poll.records:
                 self._wake.set()
+
+    def _full(self) -> set[TopicPartition]:
+        """Partitions to take nothing more from for now. Of a partition whose table is over its
+        bound only the intake: what it holds already must be able to end, or it never gets less."""
+        crowded = self._crowded
+        over = {p for p, state in self._states.items() if len(state.table) > MOST_TABLE_ROWS}
+        return {
+            place
+            for place, frontier in self._frontiers.items()
+            if crowded
+            or frontier.full
+            or (place.topic == self._naming.intake and place.partition in over)
+        }
 
     @property
     def _crowded(self) -> bool:

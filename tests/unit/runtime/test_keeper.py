@@ -10,6 +10,7 @@ from streams.clock import SystemClock
 from streams.engine.messages import ARRIVE
 from streams.engine.rows import Address, Row, encode
 from streams.event import Event
+from streams.runtime import keeper
 from streams.testing.faults import Fault
 from tests.unit.runtime.rig import NAMING, Rig, running
 
@@ -370,3 +371,25 @@ async def test_inputs_and_a_storm_of_releases_share_the_transactions(tmp_path):
         await rig.until(half_in, seconds=60)
         released = len(await rig.records(NAMING.stage("two"))) - before
         assert released == 300
+
+
+async def test_a_table_over_its_bound_takes_no_new_jobs_until_it_has_shrunk(tmp_path, monkeypatch):
+    """K3: only the intake waits; what is held already can end, and then the next one comes in."""
+    monkeypatch.setattr(keeper, "MOST_TABLE_ROWS", 3)
+    gated = """
+        retention: {jobs: 1s}
+        gates: {go: {after: one, until: facts.go, timeout: 20s, on_timeout: continue}}
+        stages:
+          - {name: one, type: t}
+          - {name: two, type: t}
+    """
+    async with running(Rig(tmp_path, gated, stages={"t": ok})) as rig:
+        await rig.until(lambda: rig.keepers[0].owned)
+        await rig.submit("first")
+        await rig.until(lambda: ("one", "first") in rig.ran)
+        await rig.pass_time(2)
+        await rig.submit("second")
+        await rig.pass_time(5)
+        assert [job for _, job in rig.ran] == ["first"]
+        await rig.until(lambda: ("one", "second") in rig.ran, seconds=60)
+        assert ("two", "first") in rig.ran
