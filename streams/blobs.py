@@ -271,10 +271,12 @@ class FolderBackend:
         return (self._base / path).read_bytes()
 
     def names(self, path: str) -> list[str]:
+        # `os.walk`, as `rglob` raises when a folder goes (a purge) while it looks.
         return [
-            file.relative_to(self._base).as_posix()
-            for file in (self._base / path).rglob("*")
-            if file.is_file() and not file.name.startswith(_PART)
+            (Path(folder) / name).relative_to(self._base).as_posix()
+            for folder, _, names in os.walk(self._base / path)
+            for name in names
+            if not name.startswith(_PART)
         ]
 
     def remove(self, path: str) -> int:

@@ -1,6 +1,8 @@
 """Blobs are named by their content, stay inside their store, and go with their job."""
 
 import hashlib
+import os
+import shutil
 import tracemalloc
 
 import msgspec
@@ -166,3 +168,21 @@ def test_no_job_id_leads_outside(job):
 def test_a_reference_travels_as_json():
     ref = BlobRef("file:///b/ns/p/j/0", 3, "0", "text/plain")
     assert msgspec.json.decode(msgspec.json.encode(ref), type=BlobRef) == ref
+
+
+async def test_a_purge_beside_a_listing_is_no_fault(monkeypatch, tmp_path):
+    """Folders go while they are looked through; what is gone is just not listed."""
+    folder = BlobStore(str(tmp_path / "beside"))
+    for job in "ab":
+        await folder.put(f"ns/pipe/{job}", b"x")
+    scan, gone = os.scandir, []
+
+    def racing(path="."):
+        if str(path).endswith("/a") and not gone:
+            gone.append(path)
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", racing)
+    assert [url.rsplit("/", 2)[1] for url in await folder.list_prefix("ns/pipe")] == ["b"]
+    assert gone
