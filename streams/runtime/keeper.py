@@ -52,6 +52,7 @@ from streams.topology.plan import Naming
 log = get_logger(__name__)
 
 MOST_TIMERS = 1_000
+"""Deadlines of one transaction; a quarter of them also where it is full already."""
 MOST_WAITING = 2_000
 """Inputs in memory, above which no more are taken."""
 MOST_ROWS_WAITING = 10_000
@@ -60,8 +61,9 @@ MOST_TABLE_ROWS = 1_000_000
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of one input from outside, and about as many of the inputs of one transaction (R3)."""
 MOST_BYTES_WAITING = 64 * 1024 * 1024
+ROWS_BESIDE_INPUTS = 0.75
 INPUTS_BESIDE_A_STORM = 0.5
-"""Share of a transaction that inputs may fill while a storm of releases is under way."""
+"""Shares of a transaction that one kind of work may fill while another one waits."""
 TICK = 1.0
 BRIEFLY = 0.05
 """Seconds a poll lasts while new partitions are being restored: then they are read at once."""
@@ -69,6 +71,8 @@ AFTER_A_FAULT = 60_000
 """When (ms) a deadline that could not be decided on is looked at again."""
 SNAPSHOT_EVERY = 300.0
 TRIM_EVERY = 60.0
+A_MOMENT = 10_000
+"""Jobs looked over before others have their turn."""
 DAY = 24 * 3600 * 1000
 
 
@@ -292,7 +296,7 @@ class Keeper:
 
     async def _read_rows(self, batch: Batch) -> None:
         """K5: what the agents have written, in the order they did."""
-        while self._rows and not batch.full:
+        while self._rows and not batch.fuller_than(ROWS_BESIDE_INPUTS if self._inputs else 1.0):
             record = self._rows.popleft()
             state = self._states.get(record.partition)
             if state is None or record.key is None:
@@ -387,9 +391,10 @@ class Keeper:
 
     async def _look_at_timers(self, batch: Batch) -> None:
         """K6: deadlines, delays, retentions."""
+        most = MOST_TIMERS // max(1, len(self._states)) // (4 if batch.full else 1)
         for state in list(self._states.values()):
             now = state.time.now()
-            for scope, part in state.holds.pop_due(now, MOST_TIMERS):
+            for scope, part in state.holds.pop_due(now, max(1, most)):
                 if part.startswith("@early/"):
                     late = keeping.unclaimed(batch.turn(state), scope, part)
                     if late is not None:
@@ -478,14 +483,16 @@ class Keeper:
         self._states |= states
         self._frontiers |= taken
         for state in states.values():
-            self._look_over(state)
+            await self._look_over(state)
         self._follow()
 
-    def _look_over(self, state: State) -> None:
+    async def _look_over(self, state: State) -> None:
         """K1.4: what changed while nobody owned the partition is noticed now. Rows without a job
         are purged a day after the newest of them."""
         now = state.time.now()
-        for scope in state.table.scopes():
+        for number, scope in enumerate(state.table.scopes()):
+            if number % A_MOMENT == A_MOMENT - 1:
+                await self._clock.sleep(0)
             rows = state.table.rows(scope)
             job = rows.get("@job")
             if job is None:

@@ -46,7 +46,7 @@ class Restorer:
         end = (await self._log.watermarks([place]))[place].high
         await self._control.wait_until(await self._control.end())
         state = State(partition, self._clock, self._control.table.plans)
-        self._load(state, end)
+        await self._load(state, end)
         started = self._clock.monotonic()
         reader = self._log.reader()
         try:
@@ -63,11 +63,12 @@ class Restorer:
         log.info("ledger.restored", partition=partition, rows=len(state.table), seconds=seconds)
         return state
 
-    def _load(self, state: State, end: int) -> None:
+    async def _load(self, state: State, end: int) -> None:
         layout = self._control.table.layout
         if self._folder is None or layout is None:
             return
-        found = snapshot.read(
+        found = await asyncio.to_thread(
+            snapshot.read,
             self._folder,
             layout=layout.id,
             topic=self._topic,

@@ -13,6 +13,9 @@ from streams.observe.logs import get_logger
 SKEW = 5_000
 """How far (ms) the local clock may be from the log's before it is no longer believed."""
 
+SET_BACK = 1_000
+"""A clock that falls by more than this (ms) was set; by less, time waits for it."""
+
 log = get_logger(__name__)
 
 
@@ -24,6 +27,7 @@ class PartitionTime:
         self._newest = 0
         self._seen_at = 0.0
         self._last = 0
+        self._last_at = 0.0
         self.skewed = False
 
     def saw(self, timestamp: int, *, fresh: bool) -> None:
@@ -38,9 +42,15 @@ class PartitionTime:
             self.skewed = skewed
 
     def now(self) -> int:
-        """Never falls."""
-        elapsed = round((self._clock.monotonic() - self._seen_at) * 1000)
-        counted = self._newest + elapsed if self._newest else 0
-        believed = counted if self.skewed and counted else max(self._clock.now(), self._newest)
-        self._last = max(self._last, believed)
+        """Never falls, and never stands still for longer than `SET_BACK`."""
+        monotonic = self._clock.monotonic()
+        counted = self._newest + round((monotonic - self._seen_at) * 1000)
+        believed = counted if self.skewed and self._newest else self._clock.now()
+        if believed < self._last - SET_BACK:
+            # The local clock was set back: time goes on, or no deadline would come until it has
+            # caught up again.
+            believed = self._last + round((monotonic - self._last_at) * 1000)
+        believed = max(believed, self._newest)
+        if believed > self._last:
+            self._last, self._last_at = believed, monotonic
         return self._last

@@ -165,7 +165,8 @@ class Rig:
             id=id, source="/test", type=kind, data=msgspec.json.encode(body),
             datacontenttype="application/json", extensions={"job": job} if job else {},
         )  # fmt: skip
-        await self.publish(NAMING.intake, event, key=id.encode())
+        # Keyed by another's hash: the state is often another keeper's, so that it is forwarded.
+        await self.publish(NAMING.intake, event, key=f"foreign {id}".encode())
 
     async def publish(self, topic, event, *, key=b"k", partition=None):
         value, headers = kafka.encode(event)

@@ -311,3 +311,115 @@ async def arrived(rig, count):
 async def all_over(rig, jobs):
     views = [await rig.view(job) for job in jobs]
     return all(view is not None and view.status in ("succeeded", "failed") for view in views)
+
+
+# -- the control topic, early and late --------------------------------------------------------
+
+
+async def test_a_plan_not_read_yet_costs_no_attempt(tmp_path):
+    """Stage agent 2: offered again in 5 s, reason `no-capable-worker`; never a dead letter."""
+    newer = "version: 2\n" + ONE
+    async with Rig(tmp_path, ONE, stages={"t": lambda ctx: ctx.attempt}) as rig:
+        agent = await rig.agent()
+        await rig.during(agent._control.close())
+        rig.start(agent)
+        rig.plans.append(rig.compiled(newer))
+        await rig.apply(rig.plans[1])
+        rig.start(await rig.keeper())
+        await rig.submit()
+        await rig.pass_time(17)
+        view = await rig.view()
+        assert (view.status, view.waiting_for.reason) == ("retrying", "no-capable-worker")
+        assert rig.ran == []
+        await rig.during(agent._control.start())
+        view = await rig.view_when()
+        assert (view.status, view.stages["one"].outputs) == ("succeeded", 1)
+        assert await rig.dead() == []
+
+
+async def test_a_stop_that_is_read_late_ends_the_job_once_and_starts_nothing_more(tmp_path):
+    """Stated limit: a worker cut off goes on with what it holds; what it commits is dropped."""
+    two = ONE + "  - {name: two, type: t, depends_on: [one]}\n"
+    gate = asyncio.Event()
+    async with running(Rig(tmp_path, two, stages={"t": held(gate)})) as rig:
+        agent = rig.agents[0]
+        await rig.submit()
+        await rig.until(lambda: rig.ran)
+        await rig.during(agent._control.close())
+        await rig.signal("cancel")
+        view = await rig.view_when(seconds=15)
+        assert view.status == "cancelled"
+        gate.set()
+        await rig.during(agent._control.start())
+        await rig.pass_time(5)
+        assert rig.ran == [("one", "j")]
+        assert await rig.done() == ["j"]
+        assert (await rig.view()).status == "cancelled"
+
+
+async def test_a_stage_that_does_not_heed_the_stop_holds_nobody_up(tmp_path):
+    """G18: at the latest 10 s; its lane goes on without it, its late result is dropped."""
+    gate = asyncio.Event()
+
+    async def deaf(ctx):
+        while ctx.job_id == "deaf" and not gate.is_set():
+            try:
+                await gate.wait()
+            except asyncio.CancelledError:
+                continue
+        return "late"
+
+    one = "stages:\n  - {name: one, type: t, concurrency: 1}\n"
+    async with running(Rig(tmp_path, one, stages={"t": deaf})) as rig:
+        await rig.submit("deaf")
+        await rig.until(lambda: rig.ran)
+        await rig.submit("next")
+        start = rig.clock.monotonic()
+        await rig.signal("cancel", "deaf")
+        assert (await rig.view_when("deaf", seconds=12)).status == "cancelled"
+        assert 2 <= rig.clock.monotonic() - start <= 11
+        assert (await rig.view_when("next")).status == "succeeded"
+        gate.set()
+        await rig.pass_time(3)
+        view = await rig.view("deaf")
+        assert (view.status, view.stages["one"].status) == ("cancelled", "cancelled")
+        assert (await rig.ends("deaf"))["one", 1, 1] == 1
+        assert sorted(await rig.done()) == ["deaf", "next"]
+
+
+async def test_a_paused_stage_starts_nothing_until_it_is_resumed(tmp_path):
+    """A durable fact: it also holds for an agent that begins anew meanwhile."""
+    async with running(Rig(tmp_path, ONE, stages={"t": lambda ctx: "ok"})) as rig:
+        agent = rig.agents[0]
+        await rig.signal("pause", None, stage="one")
+        await rig.until(lambda: agent._control.table.is_paused("one"))
+        for n in range(3):
+            await rig.submit(f"j{n}")
+        await rig.until(lambda: agent.in_hand == 3)
+        rig.log.choose = lambda name, *_: Fault.FENCED if name == AGENT else None
+        await rig.pass_time(1)
+        await rig.submit("j3")
+        rig.log.choose = lambda *_: None
+        await rig.until(lambda: agent.in_hand == 4)
+        await rig.pass_time(5)
+        assert rig.ran == []
+        await rig.signal("resume", None, stage="one")
+        for n in range(4):
+            assert (await rig.view_when(f"j{n}")).status == "succeeded"
+        assert len(rig.ran) == 4
+
+
+async def test_the_backlog_of_a_paused_stage_stays_in_the_log(tmp_path):
+    """Memory is bounded, and other stages of the worker go on."""
+    both = ONE + "  - {name: two, type: t}\n  - {name: three, type: t, depends_on: [two]}\n"
+    async with running(Rig(tmp_path, both, stages={"t": lambda ctx: "ok"})) as rig:
+        agent = rig.agents[0]
+        await rig.signal("pause", None, stage="one")
+        await rig.until(lambda: agent._control.table.is_paused("one"))
+        for n in range(2_000):
+            await rig.submit(f"j{n}")
+        await rig.until(lambda: len(rig.ran) == 4_000, seconds=100)
+        assert {stage for stage, _ in rig.ran} == {"two", "three"}
+        assert agent.in_hand <= 256 + 500
+        await rig.signal("resume", None, stage="one")
+        await rig.until(lambda: len(rig.ran) == 6_000, seconds=100)

@@ -42,45 +42,49 @@ def all_own(agents):
 # -- faults ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "where", ["keeper-pump", "keeper", "agent", "agent-watch", "stage-task", "commits", "control"]
-)
+def breaks(*_args, **_more):
+    raise RuntimeError("broken for the test")
+
+
+BROKEN = {
+    "keeper-inputs": lambda worker: (worker.keeper, "_crowded"),
+    "keeper-rows": lambda worker: (worker.keeper._reader, "poll"),
+    "keeper": lambda worker: (worker.keeper, "_new_turn"),
+    "agent": lambda worker: (worker.agents["default"], "_receive"),
+    "agent-watch": lambda worker: (worker.agents["default"]._clock, "now"),
+    "stage-task": lambda worker: (worker.agents["default"]._runner, "_route"),
+    "commits": lambda worker: (worker.agents["default"]._out, "_commit_gathered"),
+    "control": lambda worker: (worker.control.table, "apply"),
+}
+
+
+@pytest.mark.parametrize("where", BROKEN)
 async def test_a_fault_of_the_runtime_ends_the_worker_with_that_fault(tmp_path, monkeypatch, where):
     """Row 11: nothing hangs; whoever started the worker sees why it ended."""
-
-    def breaks(*_args, **_more):
-        raise RuntimeError(where)
-
     async with Rig(tmp_path, ONE, stages={"t": ok}) as rig:
         worker = rig.worker()
         task = rig.start(worker)
         await owns_all(rig, worker)
-        agent = worker.agents["default"]
-        target, name = {
-            "keeper-pump": (worker.keeper._frontiers, None),
-            "keeper": (worker.keeper, "_new_turn"),
-            "agent": (agent, "_receive"),
-            "agent-watch": (agent, "_show_running"),
-            "stage-task": (agent._runner, "_route"),
-            "commits": (agent._out, "_commit_gathered"),
-            "control": (worker.control.table, "apply"),
-        }[where]
-        if where == "keeper-pump":
-            worker.keeper._frontiers = None
+        target, name = BROKEN[where](worker)
+        if name == "_crowded":
+            target = type(target)
+            monkeypatch.setattr(target, name, property(breaks))
+        elif name == "now":
+            worker.agents["default"]._clock = Broken(rig.clock)
         else:
             monkeypatch.setattr(target, name, breaks)
-        if where == "agent-watch":
-            worker.agents["default"]._watch_now = True
-            gate = asyncio.Event()
-            rig.registry.resolve("t")  # the stage stays as it is; it only has to run long
-            monkeypatch.setattr("streams.runtime.agent.SHOW_RUNNING", -1)
-            monkeypatch.setattr(agent._runner, "_end", lambda job, flow: None)
-            del gate
         await rig.submit()
         if where == "control":
-            await rig.signal("fact", None, facts={"x": 1}, **{"global": True})
+            await rig.signal("pause", None)
         task = await ended(rig, task)
-        assert isinstance(task.exception(), RuntimeError | TypeError | AttributeError)
+        assert isinstance(task.exception(), RuntimeError)
+
+
+class Broken:
+    """A clock without a `now`."""
+
+    def __init__(self, clock):
+        self.monotonic, self.sleep, self.now = clock.monotonic, clock.sleep, breaks
 
 
 async def test_a_position_that_retention_has_passed_ends_the_worker(tmp_path):
@@ -118,12 +122,15 @@ async def test_a_position_that_retention_has_passed_ends_the_worker(tmp_path):
 async def test_a_control_record_that_cannot_be_read_is_passed_over(tmp_path, key, value):
     """Whoever wrote it: every worker reads it, so it would end them all, again and again."""
     async with Rig(tmp_path, ONE, stages={"t": ok}) as rig:
-        rig.start(rig.worker())
+        worker = rig.worker()
+        rig.start(worker)
         await rig.submit("before")
         await rig.view_when("before")
         await rig.log.publish([Outgoing(NAMING.control, key, value, (), 0)])
         await rig.submit("after")
         assert (await rig.view_when("after")).status == "succeeded"
+        await rig.signal("pause", None)
+        await rig.until(lambda: worker.control.table.is_paused("one"))
 
 
 async def test_a_log_that_is_away_does_not_end_the_worker(tmp_path):
