@@ -35,6 +35,9 @@ class Fault(Enum):
     UNKNOWN = "not committed, but nobody knows"
     UNKNOWN_COMMITTED = "committed, but nobody knows"
     FENCED = "refused: somebody else is the owner now"
+    LATE = "nobody knows; the end of the transaction arrives later, unless it was ended before"
+    """Of a `SimulatedLog` only, as the next one."""
+    HANG = "never comes back; its transaction stays open until its time is over"
 
 
 Choose = Callable[[str, int, Transaction], Fault | None]
@@ -138,6 +141,8 @@ class FaultyProducer:
         """As the inner one, or with the fault that was chosen for this commit."""
         number = self._log.tried[self._name] = self._log.tried.get(self._name, 0) + 1
         fault = self._log.choose(self._name, number, transaction)
+        if fault in {Fault.LATE, Fault.HANG}:
+            raise ValueError(f"{fault} needs transactions that stay open: take a SimulatedLog")
         while self._name in self._log.stuck:
             await self._log.clock.sleep(0.05)
         if self._log.down:

@@ -54,8 +54,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was asked for from outside: a submission, a signal, a fact."""
 
     id: str
+    """Of the event that was published for it."""
     job: str
     kind: str
+    """`submit`, or the kind of the signal."""
     at: int
     answered: Answered = "ok"
     """`unknown` where the answer was lost: it may have happened or not, but never half."""
@@ -111,14 +113,20 @@ class History(msgspec.Struct, kw_only=True):
     began: int
     ended: int
     settled: bool = True
-    """Whether everything had time to end after the last fault: only then may nothing be missing."""
+    """Whether everything had time to end after the last fault: only then may nothing be missing.
+    The time counts, not what came of it: a job that had its time and has not ended is lost (C1)."""
+    skew: int = 0
+    """How far (ms) the clock of somebody who decides was ahead of or behind the log's, on purpose
+    and by no more than is believed: a deadline may be missed by as much."""
+    removed: dict[TopicPartition, frozenset[int]] = {}
+    """Offsets that compaction or trimming took away: a reader need not have been given them."""
 
 
 class Violation(msgspec.Struct, frozen=True):
     """A rule that does not hold."""
 
     rule: str
-    """`C1` to `C8` and `rows`."""
+    """`C1` to `C9` and `rows`."""
     where: str
     what: str
 
