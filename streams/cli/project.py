@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from streams.app import App
     from streams.topology.load import Topology
 
-TEMPLATE = ("pipeline.yaml", "demo_stages.py", "test_demo_stages.py", "jobs.jsonl", "README.md")
+TEMPLATE = (
+    "pipeline.yaml",
+    "demo_stages.py",
+    "pipeline.test.yaml",
+    "test_demo_pipeline.py",
+    "test_demo_stages.py",
+    "jobs.jsonl",
+    "README.md",
+)
 NOT_TOPOLOGIES = ("streams.yaml", "streams.yml")
 
 EXPLANATIONS: dict[str, str] = {

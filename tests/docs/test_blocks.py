@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from streams import resources
 from streams.cli.main import app
+from streams.plugins import unload_project_modules
 from tests.docs.pages import ROOT, Block, blocks, commands, pages
 
-LANGUAGES = {"python", "yaml", "json", "console", "text", "toml", "markdown"}
+LANGUAGES = {"python", "yaml", "json", "console", "text", "toml", "markdown", "mermaid"}
 ALL = [block for page in pages() for block in blocks(page)]
 
 
@@ -38,6 +39,13 @@ def saved(page: str, folder: Path) -> None:
             target = folder / block.file
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(block.text, encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _a_page_s_own_modules_are_forgotten(tmp_path):
+    """The next block may bring modules of the same names."""
+    yield
+    unload_project_modules([tmp_path])
 
 
 @pytest.mark.parametrize("block", ALL, ids=by_place)
@@ -64,8 +72,21 @@ def test_python_blocks_run_in_order(page, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("block", [b for b in of("yaml") if ".test." in b.file], ids=by_place)
+def test_a_block_of_tests_runs_and_holds(block, tmp_path, monkeypatch):
+    """By the command that the reader would use, with the page's other files beside it."""
+    saved(block.page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    result = CliRunner().invoke(app, ["test", block.file])
+
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
-    "block", [block for block in of("yaml") if "stages:" in block.text], ids=by_place
+    "block",
+    [block for block in of("yaml") if "stages:" in block.text and ".test." not in block.file],
+    ids=by_place,
 )
 def test_a_topology_block_validates(block, tmp_path, monkeypatch):
     """By the command that the reader would use, with the page's other files beside it."""

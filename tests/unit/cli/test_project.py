@@ -37,7 +37,7 @@ def test_init_never_writes_into_a_folder_that_has_something(tmp_path):
 
 
 def test_init_writes_nothing_in_a_dry_run(tmp_path):
-    assert len(write_project(tmp_path / "demo", dry_run=True)) == 5
+    assert len(write_project(tmp_path / "demo", dry_run=True)) == 7
     assert not (tmp_path / "demo").exists()
 
 
