@@ -26,6 +26,7 @@ ENV_PREFIX = "STREAMS_"
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
 
@@ -37,6 +38,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Synchronous stages running at once in this process: each takes a thread."""
     drain_seconds: Seconds = 30.0
     """After SIGTERM: how long running stages may finish before they are given up."""
+    port: Port | None = None
+    """Where metrics and health are served; 0 takes any that is free. Default: nowhere."""
+    host: str = "127.0.0.1"
+    """The address of this machine that the port is opened on."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,7 +3,8 @@
 structlog is loaded by the first line that is logged or by `configure`, not by importing this.
 Fields bound with `bound` (pipeline, stage, event_id, correlation_id, trace_id) stand on every
 line of the block and of the tasks it starts. Every text passes the redactors before it is written.
-What stages log (`ctx.log`, the standard library's `streams.…` loggers) comes out the same way.
+What stages log (`ctx.log`, the standard library's `streams.…` loggers) comes out the same way,
+its fields as fields.
 """
 
 from __future__ import annotations
@@ -101,6 +102,11 @@ def get_logger(name: str) -> Logger:
     return cast("Logger", _LazyLogger(name))
 
 
+def shows(level: str) -> bool:
+    """Whether lines of that level are written: for what is worth a look only then."""
+    return logging.getLogger("streams").isEnabledFor(logging.getLevelName(level.upper()))
+
+
 def bound(**fields: Any) -> AbstractContextManager[Any]:
     """Inside the block these fields stand on every line, also in tasks started there."""
     import structlog
@@ -120,14 +126,22 @@ class _LazyLogger:
         return getattr(structlog.get_logger().bind(logger=self._name), level)
 
 
+_OURS = frozenset(
+    {"self", "level", "event", "logger", "time", "exc_info", "exception", "stack_info"}
+)
+"""Names that a line's own fields have; those of others get an underscore."""
+
+
 class _Bridge(logging.Handler):
     """Hands lines of the standard library's loggers on, with their level and logger."""
 
     def emit(self, record: logging.LogRecord) -> None:
         import structlog
 
+        event, fields = getattr(record, "event_and_fields", (record.getMessage(), {}))
+        apart = {f"{name}_" if name in _OURS else name: value for name, value in fields.items()}
         logger = structlog.get_logger().bind(logger=record.name)
-        logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+        logger.log(record.levelno, event, exc_info=record.exc_info, **apart)
 
 
 _bridge = _Bridge()
