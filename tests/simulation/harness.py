@@ -18,7 +18,7 @@ from streams.engine.messages import SIGNAL, SUBMIT, Delivery, cause_of, origin_o
 from streams.engine.payload import Payload
 from streams.engine.retrying import IN_PLACE, delay_after
 from streams.engine.rows import Address, Failure, Row, decode_job, decode_row, head, is_closing
-from streams.engine.transitions import is_legal, kind_of, state_of, turn_rose
+from streams.engine.transitions import change_of, is_legal
 from streams.engine.turn import Turn
 from streams.engine.view import explain_waits, job_view
 from streams.errors import EventError, ExpressionError
@@ -66,6 +66,8 @@ class World:
         """(part, epoch, turn, attempt) of every call of user code."""
         self.asleep = set()
         """Stages that no agent serves for the moment."""
+        self.changes = set()
+        """Every change of a row there was (`engine.transitions`)."""
         self._sent = set()
         self._ids = 0
         self.start_keeper()
@@ -333,9 +335,9 @@ class World:
         before = self.truth.rows(scope).get(part)
         job = self.truth.rows(scope).get("@job")
         plan = self.plans[decode_job(job).plan] if job else self.plans[self.active]
-        kind = kind_of(plan, part)
-        change = (kind, state_of(kind, before), state_of(kind, data), turn_rose(before, data))
-        assert is_legal(*change, writer), f"{scope}|{part}: {change} by {writer}"
+        change = change_of(plan, part, before, data, writer)
+        assert is_legal(*change), f"{scope}|{part}: {change}"
+        self.changes.add(change)
         if before is not None and data is not None and change[1:3] != ("RUNNING", "RUNNING"):
             assert head(data).order > head(before).order, f"{scope}|{part} fell: {before} {data}"
 
