@@ -30,7 +30,8 @@ class Batch:
         frontiers: Mapping[TopicPartition, Frontier],
     ) -> None:
         self.turns: dict[State, Turn] = {}
-        self.places: dict[TopicPartition, None] = {}
+        self.places: dict[TopicPartition, int] = {}
+        """Where inputs are done with, and how many."""
         self._new_turn = new_turn
         self._encoder = encoder
         self._frontiers = frontiers
@@ -42,6 +43,8 @@ class Batch:
         if turn is None:
             turn = self.turns[state] = self._new_turn(state)
         turn.next_input()
+        # An input may have come while the turn was under way: its time is not the turn's first.
+        turn.now = state.time.now()
         return turn
 
     @property
@@ -54,19 +57,22 @@ class Batch:
 
     def fuller_than(self, share: float) -> bool:
         """Whether that share of a transaction's room is taken."""
-        size = len(self._more) + sum(len(turn.actions) for turn in self.turns.values())
+        size = len(self._more)
+        for turn in self.turns.values():  # asked with every row and input: no generator
+            size += len(turn.actions)
         return size >= MOST_ACTIONS * share
 
     def finished(self, record: Record) -> None:
         """The input is done with; its offset goes with this transaction."""
         self._frontiers[record.place].finish(record.offset)
-        self.places[record.place] = None
+        self.places[record.place] = self.places.get(record.place, 0) + 1
 
     def dead(self, record: Record, error: StreamsError, now: int, job: str = "") -> None:
         """The record goes to the dead letters, as it came."""
         log.warning(
             "event.dead",
             topic=record.topic,
+            partition=record.partition,
             offset=record.offset,
             code=error.code,
             error=error.message,

