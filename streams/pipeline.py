@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import inspect
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,7 @@ from streams.topology.plan import Plan, Policy
 
 if TYPE_CHECKING:
     from streams.app import App
-    from streams.runtime.inprocess import Host
+    from streams.runtime.inprocess_host import Host
     from streams.settings import Settings
     from streams.topology.findings import Finding
 
@@ -235,17 +236,19 @@ class StageGraph:
         done. Cancelling such a run leaves the job in the log. Of `ctx` stages then see the
         identity, texts and data; conversation, enrichments and extensions stay here.
         """
-        snapshot = self._snapshot(ctx, params, data)
-        given = snapshot.data if ctx is None else _submitted(snapshot)
+        snapshot: Callable[[], ContextSnapshot] | None = None
+        if ctx is not None:
+            params, data = _given_with(ctx, params, data)
+            snapshot = functools.cache(functools.partial(self._snapshot, ctx, params, data))
+            data = _submitted(ctx, data)
         deadline = None if timeout is None else self._clock.now() + round(timeout * 1000)
         if durable:
             return await self._run_durably(
-                dict(snapshot.params), given, dict(facts or {}), deadline, job, settings
+                dict(params or {}), data, dict(facts or {}), deadline, job, settings
             )
         ended = await self._host.run(
-            snapshot.params, given, facts=facts, deadline=deadline, job=job,
-            snapshot=None if ctx is None else snapshot,
-        )  # fmt: skip
+            params or {}, data, facts=facts, deadline=deadline, job=job, snapshot=snapshot
+        )
         end = ended.end
         return Results(
             ended.job, PUBLIC[end.status], end.reason, end.err, self._paths, self.plan,
@@ -261,7 +264,7 @@ class StageGraph:
 
     @cached_property
     def _host(self) -> Host:
-        from streams.runtime.inprocess import Host
+        from streams.runtime.inprocess_host import Host
 
         if not self.plan.secrets:
             return Host(self.plan, self.registry, self._clock)
@@ -272,18 +275,11 @@ class StageGraph:
         return Host(self.plan, self.registry, self._clock, secrets)
 
     def _snapshot(
-        self, ctx: ContextSnapshot | None, params: Mapping[str, Any] | None, data: Any
+        self, ctx: ContextSnapshot, params: Mapping[str, Any], data: Any
     ) -> ContextSnapshot:
-        if ctx is None:
-            return ContextSnapshot(params=params or {}, data=data)
-        if not isinstance(ctx, ContextSnapshot):
-            raise TypeError(f"ctx must be a ContextSnapshot, not {type(ctx).__name__}")
-        return dataclasses.replace(
-            ctx,
-            topology=ctx.topology or self.plan.pipeline,
-            params={**ctx.params, **(params or {})},
-            data=ctx.data if data is None else data,
-        )
+        """What the stages see of `ctx`, with what was given beside it."""
+        topology = ctx.topology or self.plan.pipeline
+        return dataclasses.replace(ctx, topology=topology, params=params, data=data)
 
     # -- on the embedded log ----------------------------------------------------------------
 
@@ -303,6 +299,7 @@ class StageGraph:
 
         topology = Topology(self.plan, Path(f"{self.plan.pipeline}.yaml"))
         app = App([topology], self.registry, settings or Settings.load(), clock=self._clock)
+        app.keeps_outputs = True
         submission = Submission(params, data, id=job, deadline=deadline)
         async with _working(app, self._clock):
             return await self._follow(app, submission, facts)
@@ -559,18 +556,27 @@ def _duration(given: float | str | None) -> str | None:
     return given if given is None or isinstance(given, str) else spell(round(given * 1000))
 
 
-def _submitted(snapshot: ContextSnapshot) -> Any:
+def _given_with(
+    ctx: object, params: Mapping[str, Any] | None, data: Any
+) -> tuple[dict[str, Any], Any]:
+    """Parameters and data of a run: those of `ctx`, and what was given beside it, which wins."""
+    if not isinstance(ctx, ContextSnapshot):
+        raise TypeError(f"ctx must be a ContextSnapshot, not {type(ctx).__name__}")
+    return {**ctx.params, **(params or {})}, ctx.data if data is None else data
+
+
+def _submitted(ctx: ContextSnapshot, data: Any) -> Any:
     """The snapshot as a job's data: what `ctx.snapshot` is made of where only the log connects
     the one who submits with the stages."""
-    run = snapshot.run_id
+    if data is not None and not isinstance(data, Mapping):
+        return data
+    run = ctx.run_id
     fields = {
-        "input_text": snapshot.input_text,
-        "execution_mode": snapshot.execution_mode,
+        "input_text": ctx.input_text,
+        "execution_mode": ctx.execution_mode,
         "session_id": run.session_id,
         "user_id": run.user_id,
         "org_id": run.org_id,
         "interaction_id": run.interaction_id,
     }
-    if snapshot.data is not None and not isinstance(snapshot.data, Mapping):
-        return snapshot.data
-    return {**_given(fields), **(snapshot.data or {})}
+    return {**_given(fields), **(data or {})}

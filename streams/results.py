@@ -22,8 +22,9 @@ stage, by its time limit, or by whoever ran it. The error carries the stage, its
 results; what other stages returned before can be read there.
 Next: `error.results[STAGE].error`, and the log of the attempt in its `log`.""",
     "J103": """\
-**The output was too large for the job's row.** A durable run keeps outputs up to 1 KiB in the row
-and those over 48 KiB in the blob store; what lies between travels to the next stages only.
+**The output was not kept.** A row holds outputs up to 1 KiB. `graph.run(durable=True)` puts larger
+ones into the blob store, but another worker ran this stage, which keeps there only what is over
+48 KiB; what lies between travels to the next stages only.
 Next: read it in a stage that depends on it, or return a reference to where you stored it.""",
 }
 

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import msgspec
 
 from streams.codec import kafka
-from streams.event import Event, derived_id, timestamp
+from streams.event import Event, derived_id
+from streams.event_rules import timestamp
 
 GOAL = 8.0
 EVENTS = 2000

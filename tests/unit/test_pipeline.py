@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from streams import ContextSnapshot, Pipeline, RunIdentity, StageContext, StageKind, StageOutput
 from streams.authoring.faults import StageRegistryError
+from streams.engine.view import StageView
 from streams.errors import NotFoundError, UserError
-from streams.results import PipelineError
+from streams.results import PipelineError, StageResult
 from streams.settings import Settings
 from streams.stage import Stage, stage
 from streams.topology.check import check_text
@@ -582,7 +583,34 @@ class TestDurable:
             results = await graph.run(job="j1", durable=True, settings=settings(tmp_path))
 
         assert calls == ["j1"]
-        assert results.status == "succeeded"
+        assert (results.status, results["a"].value) == ("succeeded", "y" * 2_000)
+
+    async def test_an_output_of_any_size_can_be_read(self, tmp_path):
+        """A row holds 1 KiB; what is larger is in the blob store, and travels on as ever."""
+        sizes = {"a": 1_022, "b": 1_023, "c": 20_000, "d": 48 * 1024 - 2, "e": 48 * 1024}
+
+        async def fill(ctx):
+            return "x" * sizes[ctx.stage_name]
+
+        pipeline = Pipeline("p")
+        for name in sizes:
+            pipeline = pipeline.with_stage(name, fill)
+        graph = pipeline.with_stage(
+            "sizes",
+            lambda ctx: [len(ctx.inputs.get_output(name)) for name in sizes],
+            dependencies=tuple(sizes),
+        ).build()
+
+        results = await graph.run(durable=True, settings=settings(tmp_path))
+
+        assert results["sizes"].value == list(sizes.values())
+        assert [len(results[name].value) for name in sizes] == list(sizes.values())
+
+    def test_an_output_that_another_worker_did_not_keep_says_so(self):
+        """J103: workers keep outputs up to 1 KiB and over 48 KiB."""
+        result = StageResult("a", StageView("succeeded"), None)
+
         with pytest.raises(UserError, match="was not kept") as caught:
-            _ = results["a"].value
+            _ = result.value
+
         assert caught.value.code == "J103"

@@ -7,10 +7,13 @@ import threading
 import pytest
 
 from streams.clock import ManualClock, SystemClock
+from streams.engine.settle import settle
 from streams.errors import UserError
+from streams.event import idempotency_key
 from streams.outcome import StageOutput
 from streams.pipeline import Pipeline
-from streams.runtime.inprocess import Host, InProcess
+from streams.runtime.inprocess import InProcess
+from streams.runtime.inprocess_host import Host
 from streams.stage import BatchStage, Stage, StageContext, stage
 from streams.topology.plan import Backoff, Edge, Part, Plan, Policy
 
@@ -427,7 +430,7 @@ class TestCancelledFromOutside:
     async def test_a_fault_of_the_runtime_is_raised(self, monkeypatch):
         """A run must not wait for ever for what can no longer come."""
         graph = Pipeline("p").with_stage("a", nothing).build()
-        monkeypatch.setattr(InProcess, "_publish", lambda *_: 1 / 0)
+        monkeypatch.setattr(InProcess, "_begin", lambda *_: 1 / 0)
 
         with pytest.raises(ZeroDivisionError):
             await graph.run()
@@ -580,6 +583,133 @@ class TestSeveralRuns:
         assert (await Pipeline("p").with_stage("a", waits).build().run()).require(
             "a"
         ).value == "late"
+
+
+class TestTasks:
+    async def test_stages_that_wait_for_nothing_share_one_task(self):
+        """A task a stage would cost more than the stage."""
+        seen = set()
+
+        async def notes(ctx):
+            seen.add(asyncio.current_task())
+
+        pipeline = Pipeline("p").with_stage("a", notes)
+        for n in range(20):
+            pipeline = pipeline.with_stage(f"s{n}", notes, dependencies=("a",))
+
+        await pipeline.build().run()
+
+        assert len(seen) == 1
+
+    async def test_a_stage_that_waits_keeps_its_task_and_holds_nobody_up(self):
+        """What it asked its task for before it waited (a time limit, a group) still holds after."""
+        go, tasks = asyncio.Event(), {}
+
+        async def waits(ctx):
+            tasks["before"] = asyncio.current_task()
+            await go.wait()
+            tasks["after"] = asyncio.current_task()
+
+        async def opens(ctx):
+            tasks["other"] = asyncio.current_task()
+            go.set()
+
+        graph = Pipeline("p").with_stage("waits", waits).with_stage("opens", opens).build()
+
+        async with asyncio.timeout(10):
+            await graph.run()
+
+        assert tasks["before"] is tasks["after"]
+        assert tasks["other"] is not tasks["before"]
+
+    async def test_many_ends_at_one_join_are_judged_together(self, monkeypatch):
+        """A thousand ways into one join must not settle the plan a thousand times."""
+        settled = []
+
+        def counted(plan, rows, floor):
+            settled.append(plan)
+            return settle(plan, rows, floor)
+
+        monkeypatch.setattr("streams.engine.view.settle", counted)
+        graph = Pipeline("p").with_stage("x", nothing).build()
+        (type,) = graph.registry.stages
+
+        ended = await Host(wide_plan(1000, type), graph.registry, SystemClock()).run({}, None)
+
+        assert ended.end.status == "SUCCESS"
+        assert len(settled) < 20
+
+
+class TestWhatStagesSee:
+    async def test_a_context_keeps_what_its_stage_sets(self):
+        """Its fields are made when they are looked at; what was set is not made anew."""
+
+        async def sets(ctx):
+            ctx.stage_name = "mine"
+            return [ctx.stage_name, ctx.job_id, ctx.attempt, len(ctx.idempotency_key)]
+
+        graph = Pipeline("p").with_stage("a", sets).build()
+
+        assert (await graph.run(job="j1"))["a"].value == ["mine", "j1", 1, 36]
+
+    async def test_a_context_has_no_other_attributes(self):
+        """As on a worker: a typing error is an error."""
+
+        async def misspelt(ctx):
+            return hasattr(ctx, "confg")
+
+        assert (await Pipeline("p").with_stage("a", misspelt).build().run())["a"].value is False
+
+    async def test_the_idempotency_key_is_that_of_a_worker(self):
+        """Sinks tell repeats by it, wherever a job is run."""
+
+        async def key(ctx):
+            return ctx.idempotency_key
+
+        graph = Pipeline("p").with_stage("a", key).build()
+        results = await graph.run(job="j1")
+
+        digest, path = graph.plan.digest, graph.plan.parts[0].path
+        assert results["a"].value == idempotency_key("j1", digest, "j1", path, 0)
+
+    async def test_parameters_are_a_stage_s_own(self):
+        """Values travel as objects here; a stage that changes one changes nobody else's."""
+
+        async def spoils(ctx):
+            ctx.params["names"].append("spoilt")
+
+        async def reads(ctx):
+            return ctx.params["names"]
+
+        graph = (
+            Pipeline("p")
+            .with_stage("spoils", spoils)
+            .with_stage("reads", reads, dependencies=("spoils",))
+            .build()
+        )
+        given = {"names": ["a"]}
+
+        results = await graph.run(params=given)
+
+        assert (results["reads"].value, given) == (["a"], {"names": ["a"]})
+
+    async def test_the_ledger_view_is_a_stage_s_own(self):
+        """Rows are objects here too."""
+
+        async def spoils(ctx):
+            ctx.ledger["metadata"]["tags"].append("spoilt")
+
+        graph = (
+            Pipeline("p")
+            .with_stage("a", lambda ctx: StageOutput.ok(1, metadata={"tags": ["x"]}))
+            .with_stage("b", spoils, dependencies=("a", "@ledger"))
+            .build()
+        )
+
+        results = await graph.run()
+
+        assert results.status == "succeeded"
+        assert results["a"].metadata["tags"] == ["x"]
 
 
 class TestLargeValues:

@@ -1,0 +1,232 @@
+"""The worker's runner for one run in memory: one task runs stage after stage while none waits."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+import msgspec
+
+from streams.authoring.context import CancelToken
+from streams.engine import routing
+from streams.engine.flow import Flow
+from streams.engine.messages import Delivery
+from streams.engine.payload import BLOB, INLINE_LIMIT, BlobMissing
+from streams.outcome import Ok
+from streams.runtime.call_preparation import Prepared
+from streams.runtime.call_values import Answer, Call, Outcome, Raised
+from streams.runtime.execution import GRACE
+from streams.runtime.inprocess_flow import LocalFlow, Post, own_payload
+from streams.runtime.inprocess_stages import LazyContext, LocalExecution
+from streams.runtime.runner import Job, Runner
+from streams.topology.plan import Plan
+
+Result = TypeVar("Result")
+
+MOST_IN_A_ROW = 256
+LONGEST_IN_A_ROW = 5
+"""Stages, and ms, that one task runs before it lets others have a turn: few of them wait."""
+
+
+class StageRunner(Runner):
+    """The worker's runner. It says when something is wrong and keeps outputs of any size.
+
+    Stages are run by a driver, a task that takes one after another off the queue. Where a stage
+    waits for something, the driver stays with it, for it is the task that the stage knows as its
+    own, and another driver goes on with the queue. So a stage has a task to itself exactly if it
+    needs one.
+    """
+
+    _execution: LocalExecution
+    wake: Callable[[], None]
+    idle: Callable[[], None]
+    """Called when nothing is left in the queue."""
+
+    def __init__(self, post: Post, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.outputs: dict[str, bytes] = {}
+        """Part → what it returned last, or a reference to it."""
+        self.references = False
+        """Whether values of this run may be references to the blob store."""
+        self._post = post
+        self._queue: deque[Job] = deque()
+        self._step: Flow | None = None
+        self._driver: object | None = None
+        """Who sees to the queue; None while every driver is held up by its stage."""
+
+    def start(self, job: Job) -> None:
+        if job.part.path in self._execution.batches:
+            super().start(job)
+            return
+        self.running[job] = None
+        self._queue.append(job)
+        if self._driver is None:
+            self._begin_driver()
+
+    def _begin_driver(self) -> None:
+        self._driver = driver = object()
+        self._tasks.add(asyncio.create_task(self._drive(driver)))
+
+    async def _drive(self, driver: object) -> None:
+        """Runs what is in the queue, until it is empty or somebody else has taken over."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await self._run_queue(task, driver)
+        except Exception as error:  # noqa: BLE001 - a fault of the runtime: told by the run
+            self.fault = self.fault or error
+            self.wake()
+        finally:
+            self._tasks.discard(task)
+
+    async def _run_queue(self, task: asyncio.Task[Any], driver: object) -> None:
+        queue, direct = self._queue, self._execution.direct
+        count, since = 0, self._clock.now()
+        while queue and self._driver is driver:
+            job = queue.popleft()
+            prepared = direct.get(job.part.path)
+            if prepared is None or job.part.condition is not None:
+                job.started = self._clock.now()
+                await self._watched(self.run(job), driver)
+            else:
+                await self._run_directly(job, prepared, task, driver)
+            count += 1
+            if count >= MOST_IN_A_ROW or job.started - since >= LONGEST_IN_A_ROW:
+                await self._clock.sleep(0)
+                count, since = 0, self._clock.now()
+        if self._driver is driver:
+            self._driver = None
+            self.idle()
+
+    async def _run_directly(
+        self, job: Job, prepared: Prepared, task: asyncio.Task[Any], driver: object
+    ) -> None:
+        """As `run`, for a stage that is just called. What is not a plain success goes the long way
+        from there."""
+        execution, cancel = self._execution, job.cancel
+        job.started = started = self._clock.now()
+        before = task.cancelling()
+        ctx = LazyContext.of(self, execution, job)
+        given: Answer | Raised
+        if cancel.cancelled:
+            given = Raised(asyncio.CancelledError())
+        else:
+            work = execution.answer(prepared, ctx, may_lack=self.references)
+            given = await self._watched(work, driver, copy_context().run, task, cancel)
+        if task.cancelling() > before:
+            await execution.calm(task, before)
+        if (
+            isinstance(given, Answer)
+            and isinstance(given.verdict, Ok)
+            and len(given.data) <= INLINE_LIMIT
+            and not cancel.cancelled
+        ):
+            flow = self._next_step(job)
+            answer = routing.Answer(
+                given.verdict, started, flow.now, msgspec.Raw(given.data), given.meta
+            )
+            try:
+                routing.route(flow, job.part, job.event, job.delivery, job.payload, answer, None)
+            except BlobMissing:
+                self._step = None
+            else:
+                self._keep_output(job, given.data)
+                self._end(job, flow)
+                flow.actions.clear()
+                flow.echoes.clear()
+                return
+        await self._watched(self._judge(job, started, ctx, given), driver)
+
+    def _next_step(self, job: Job) -> Flow:
+        """An empty step. It is carried out before the next one begins, so one will do for all."""
+        step = self._step
+        if step is None or step.origin.epoch != job.delivery.epoch:
+            self._step = step = self.flow(job.plan, job.delivery)
+        else:
+            step.now = self._clock.now()
+        return step
+
+    async def _judge(
+        self, job: Job, started: int, ctx: LazyContext, given: Answer | Raised
+    ) -> None:
+        await self.run(job, outcome=await self._execution.judged(started, ctx, given))
+
+    @types.coroutine
+    def _watched(
+        self,
+        work: Coroutine[Any, Any, Result],
+        driver: object,
+        run: Callable[..., Any] | None = None,
+        task: asyncio.Task[Any] | None = None,
+        stop: CancelToken | None = None,
+    ) -> Generator[Any, Any, Result]:
+        """Does the work, with `run` where it has context variables of its own. While it waits,
+        another driver sees to the queue, and a stop cancels the task; work that never waits cannot
+        be stopped, and needs no ear for it."""
+        step: Callable[[Any], Any] = work.send
+        value: Any = None
+        forget: Callable[[], None] | None = None
+        try:
+            while True:
+                try:
+                    awaited = step(value) if run is None else run(step, value)
+                except StopIteration as end:
+                    result: Result = end.value
+                    return result
+                if self._driver is driver:
+                    self._driver = None
+                    if self._queue:
+                        self._begin_driver()
+                if forget is None and stop is not None and task is not None:
+                    forget = stop.on_set(task.cancel)
+                try:
+                    step, value = work.send, (yield awaited)
+                except BaseException as error:  # noqa: BLE001 - it is for the work
+                    step, value = work.throw, error
+                if self._driver is None:
+                    self._driver = driver
+        finally:
+            if forget is not None:
+                forget()
+
+    def flow(self, plan: Plan, delivery: Delivery, blobs: dict[str, Any] | None = None) -> Flow:
+        return LocalFlow(
+            plan, self._naming, self._post.origin(delivery), self._clock.now(),
+            post=self._post, worker=self._worker, blobs=blobs,
+        )  # fmt: skip
+
+    def call_of(self, job: Job) -> Call:
+        return self._call(job, self.flow(job.plan, job.delivery))
+
+    def _call(self, job: Job, flow: Flow) -> Call:
+        call = super()._call(job, flow)
+        payload = own_payload(call.payload)
+        return call if payload is call.payload else msgspec.structs.replace(call, payload=payload)
+
+    def _route(self, job: Job, flow: Flow, outcome: Outcome, delay: float | None) -> None:
+        super()._route(job, flow, outcome, delay)
+        self._keep_output(job, bytes(outcome.out))
+
+    def _keep_output(self, job: Job, data: bytes) -> None:
+        self.outputs[job.part.path] = data
+        if data.startswith(BLOB):
+            self.references = True
+
+    async def abandon(self) -> None:
+        """Ends every task, but does not wait for ever for those that will not."""
+        self._queue.clear()
+        for job in self.running:
+            job.cancel.set("the run is over")
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GRACE)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        super()._task_done(task)
+        if self.fault is not None:
+            self.wake()
