@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streams.clock import Clock, SystemClock
 from streams.errors import LogUnavailable, NotFoundError
+from streams.observe import logs
+from streams.observe.metrics import Metrics
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from streams.topology.load import Topology
 
 Echo = Callable[[str, str, str], None]
+
+_log = logs.get_logger(__name__)
 
 
 class App:
@@ -44,8 +50,14 @@ class App:
         self.clock = clock or SystemClock()
         self._log = log
         self.workers: list[Worker] = []
+        self.metrics = Metrics()
+        self.port = ""
+        """Where metrics and health are served while it runs; empty where they are not."""
         self.ready = asyncio.Event()
         """Set once every pipeline's topics stand and its worker is under way."""
+        self.keeps_outputs = False
+        """Whether outputs that a row is too small for go to the blob store, however small they are:
+        for who wants to read all of them afterwards."""
 
     @classmethod
     def from_files(
@@ -97,8 +109,10 @@ class App:
 
         for topology in self.topologies:
             naming = Naming(self.settings.namespace, topology.plan.pipeline)
-            await apply(
-                log or self.open_log(), naming, topology.plan, self.clock, self.settings.partitions
+            plan = topology.plan
+            await apply(log or self.open_log(), naming, plan, self.clock, self.settings.partitions)
+            _log.info(
+                "plan.applied", pipeline=plan.pipeline, version=plan.version, digest=plan.digest
             )
 
     async def run(
@@ -114,14 +128,46 @@ class App:
         echo: Echo | None = None,
     ) -> None:
         """Applies the pipelines and works until `stop` is set, then drains."""
-        from streams.observe import logs
-
         self.require_secrets()
+        async with self._serving():
+            wanted = pools if agents else ()
+            await self._run(stop or asyncio.Event(), wanted, stages, keeper, name, debug, echo)
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        """The port of the settings is open; raises before anything is begun if it cannot be."""
+        where = self.settings.worker
+        if where.port is None:
+            yield
+            return
+        from streams.observe.server import Server
+        from streams.runtime.pages import Pages
+
+        self.metrics.build.set((_version(), platform.python_version()), 1)
+        server = Server(Pages(self.metrics, lambda: self.workers).by_path())
+        await server.open(where.host, where.port)
+        self.port = server.url
+        _log.info("port.opened", url=server.url)
+        try:
+            yield
+        finally:
+            self.port = ""
+            await server.close()
+
+    async def _run(
+        self,
+        stop: asyncio.Event,
+        wanted: Sequence[str] | None,
+        stages: frozenset[str] | None,
+        keeper: bool,
+        name: str,
+        debug: bool,
+        echo: Echo | None,
+    ) -> None:
         log = self.open_log()
         await self.apply(log)
         logs.add_redactor(self.secrets.redact)
         execution, blobs = self._execution(debug)
-        wanted = pools if agents else ()
         self.workers = [
             await self._worker(log, topology, execution, blobs, wanted, stages, keeper, name, echo)
             # One worker runs all versions of a pipeline; two of a name would fence each other.
@@ -129,7 +175,7 @@ class App:
         ]
         running = {asyncio.create_task(worker.run()) for worker in self.workers}
         upkeep = asyncio.create_task(self._keep_up(log))
-        ending = asyncio.create_task((stop or asyncio.Event()).wait())
+        ending = asyncio.create_task(stop.wait())
         self.ready.set()
         try:
             await asyncio.wait({*running, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +195,7 @@ class App:
 
     def _execution(self, debug: bool) -> tuple[Execution, BlobStore]:
         from streams.blobs import BlobStore
+        from streams.engine.payload import INLINE_LIMIT, ROW_LIMIT
         from streams.runtime.execution import Execution
 
         blobs = BlobStore(self.settings.blobs)
@@ -160,6 +207,7 @@ class App:
             namespace=self.settings.namespace,
             threads=self.settings.worker.concurrency,
             debug=debug,
+            inline=ROW_LIMIT if self.keeps_outputs else INLINE_LIMIT,
         )
         return execution, blobs
 
@@ -195,19 +243,28 @@ class App:
             snapshots=self.settings.state_dir / "snapshots",
             drain_seconds=self.settings.worker.drain_seconds,
             echo=echo,
+            metrics=self.metrics,
         )
 
     async def _keep_up(self, log: Log) -> None:
         """Compaction and retention of an embedded log, in idle time."""
-        from streams.observe import logs
-
         maintain = getattr(log, "maintain", None)
         while maintain is not None:
             await self.clock.sleep(30)
             try:
                 await maintain()
             except LogUnavailable as error:
-                logs.get_logger(__name__).warning("log.upkeep_waits", reason=str(error))
+                _log.warning("log.upkeep_waits", code=error.code, error=error.message)
+
+
+def _version() -> str:
+    """Of this package; none in a checkout that was never installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("interlock-streams")
+    except PackageNotFoundError:
+        return ""
 
 
 def worker_name() -> str:
@@ -221,7 +278,9 @@ def _expand(pattern: str | Path) -> list[str]:
         return [text]
     path = Path(pattern)
     fixed = Path(path.anchor) if path.is_absolute() else Path()
-    found = sorted(map(str, fixed.glob(str(path.relative_to(fixed)))))
+    # Tests lie beside the topologies (`ingest.test.yaml`); a pattern does not mean them.
+    paths = fixed.glob(str(path.relative_to(fixed)))
+    found = sorted(str(each) for each in paths if ".test." not in each.name)
     if not found:
         raise NotFoundError(f"no file matches {text}")
     return found

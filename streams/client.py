@@ -27,7 +27,8 @@ from streams.engine.payload import INLINE_LIMIT, reference
 from streams.engine.rows import NULL, Address, AnyRow
 from streams.engine.view import JobView
 from streams.errors import NotFoundError, UserError
-from streams.event import Event, submission_job_id, timestamp
+from streams.event import Event, submission_job_id
+from streams.event_rules import timestamp
 from streams.inspection.deadletters import (
     DISCARDED,
     REDRIVE,

@@ -1,5 +1,6 @@
 """What every test gets: a clean environment, and a guard around the pure engine."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def _no_settings_from_outside(monkeypatch):
         if name.startswith("STREAMS_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture(autouse=True)
+def _log_lines_reach_caplog(monkeypatch):
+    """Whoever configured the logs before, in whatever order the tests run."""
+    monkeypatch.setattr(logging.getLogger("streams"), "propagate", True)
 
 
 @pytest.fixture(autouse=True)

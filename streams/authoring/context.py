@@ -231,9 +231,13 @@ class AttemptLog:
         self.dropped = 0
         """Lines that made room for newer ones."""
 
+    def clean(self, text: str) -> str:
+        """The text without secrets."""
+        return self._redact(text) if self._redact is not None else text
+
     def write(self, line: str) -> str:
         """Keeps the line and returns it as it was kept, without secrets."""
-        line = self._redact(line) if self._redact is not None else line
+        line = self.clean(line)
         kept = line.encode("utf-8", "replace")[-LOG_LIMIT + 1 :].decode("utf-8", "ignore")
         with self._lock:
             self._lines.append(kept)
@@ -282,7 +286,21 @@ class StageLog:
         words += [f"{name}={_shown(value)}" for name, value in fields.items()]
         line = self._attempt.write(" ".join(words))
         bound = " ".join(f"{name}={_shown(value)}" for name, value in self._fields.items())
-        _logger.log(level, "%s", f"{line} {bound}" if bound else line)
+        if _logger.isEnabledFor(level):
+            # Text for any handler; event and fields apart for `observe.logs`.
+            apart = {name: self._plain(value) for name, value in {**self._fields, **fields}.items()}
+            event_and_fields = (self._attempt.clean(_formatted(event, args)), apart)
+            _logger.log(
+                level,
+                "%s",
+                f"{line} {bound}" if bound else line,
+                extra={"event_and_fields": event_and_fields},
+            )
+
+    def _plain(self, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        return self._attempt.clean(_shown(value))
 
 
 def _formatted(event: str, args: tuple[Any, ...]) -> str:

@@ -50,7 +50,10 @@ class FunctionStage:
         self.inline = inline
         self.signature: Signature = signature_of(function, config=config)
         self.execute: Callable[[StageContext], Any]
-        self.execute = self._execute_async if is_async(function) else self._execute
+        if self.signature.takes_context_alone:
+            self.execute = function
+        else:
+            self.execute = self._execute_async if is_async(function) else self._execute
 
     def _execute(self, ctx: StageContext) -> Any:
         args, kwargs = self.signature.arguments(ctx)

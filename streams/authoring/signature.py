@@ -44,6 +44,13 @@ class Signature:
     returns: Any = None
 
     @property
+    def takes_context_alone(self) -> bool:
+        """Called with the context and nothing else: there is nothing to look up."""
+        return (
+            len(self.slots) == 1 and self.slots[0].source == "context" and self.slots[0].positional
+        )
+
+    @property
     def values(self) -> tuple[Slot, ...]:
         """Parameters that take values, not the context or the config."""
         return tuple(slot for slot in self.slots if slot.source == "value")

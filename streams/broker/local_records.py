@@ -51,6 +51,7 @@ def append(
     values: list[object] = []
     added: dict[TopicPartition, Appended] = {}
     ends: list[tuple[int, int, int]] = []
+    encode = _encode_headers
     for place, group in _by_place(connection, outgoing).items():
         found = connection.execute(
             "SELECT p.id, p.next, p.stamp, t.cleanup FROM partitions p"
@@ -62,12 +63,16 @@ def append(
         pid, offset, stamp, cleanup = found
         stamp = max(now, stamp)
         first = pid << OFFSET_BITS
+        topic, partition = place
         records = []
         for one in group:
-            headers = _encode_headers(one.headers) if one.headers else None
-            _check(one, headers, cleanup)
-            values += (first + offset, stamp, one.key, one.value, headers)
-            records.append(Record(*place, offset, stamp, one.key, one.value, one.headers))
+            key, value, headers = one.key, one.value, one.headers
+            packed = encode(headers) if headers else None
+            size = len(key or b"") + len(value or b"") + len(packed or b"")
+            if size > RECORD_LIMIT or key is None:
+                _check(one, size, cleanup)
+            values += (first + offset, stamp, key, value, packed)
+            records.append(Record(topic, partition, offset, stamp, key, value, headers))
             offset += 1
         added[place] = Appended(pid, offset + gap, records)
         ends.append((offset + gap, stamp, pid))
@@ -80,7 +85,7 @@ def _by_place(
     connection: sqlite3.Connection, outgoing: Sequence[Outgoing]
 ) -> dict[TopicPartition, list[Outgoing]]:
     widths: dict[str, int] = {}
-    groups: dict[TopicPartition, list[Outgoing]] = {}
+    groups: dict[tuple[str, int], list[Outgoing]] = {}
     for one in outgoing:
         partition = one.partition
         if partition is None:
@@ -88,8 +93,11 @@ def _by_place(
             if width is None:
                 width = widths[one.topic] = width_of(connection, one.topic)
             partition = partition_for(one.key, width) if one.key is not None else 0
-        groups.setdefault(TopicPartition(one.topic, partition), []).append(one)
-    return groups
+        group = groups.get((one.topic, partition))
+        if group is None:
+            group = groups[one.topic, partition] = []
+        group.append(one)
+    return {TopicPartition(*place): group for place, group in groups.items()}
 
 
 def _insert(connection: sqlite3.Connection, values: list[object]) -> None:
@@ -103,8 +111,7 @@ def _insert(connection: sqlite3.Connection, values: list[object]) -> None:
     connection.executemany(_INSERT_ONE, zip(*[iter(rest)] * 5, strict=True))
 
 
-def _check(one: Outgoing, headers: bytes | None, cleanup: str) -> None:
-    size = len(one.key or b"") + len(one.value or b"") + len(headers or b"")
+def _check(one: Outgoing, size: int, cleanup: str) -> None:
     if size > RECORD_LIMIT:
         raise LogError(
             f"a record of {size:,} bytes for {one.topic} is over the limit of {RECORD_LIMIT:,}",

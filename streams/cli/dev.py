@@ -63,6 +63,9 @@ async def develop(given: Sequence[Path], *, fresh: bool, debug: bool) -> None:
 def _settings() -> Settings:
     """As for a worker, but the log lines stay quiet: what happens is shown in its own way."""
     settings = Settings.load()
+    # The port is for machines that watch a worker; what `dev` shows, it shows here.
+    quiet = msgspec.structs.replace(settings.worker, port=None)
+    settings = msgspec.structs.replace(settings, worker=quiet)
     if "log_level" in settings.sources:
         return settings
     return msgspec.structs.replace(settings, log_level="warning")

@@ -54,6 +54,20 @@ def worker(
         YesNo, typer.Option("--keeper", help="Also serve intake, gates, timers and joins.")
     ] = YesNo.YES,
     processes: Annotated[int, typer.Option("--processes", min=1, max=256, metavar="N")] = 1,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            min=0,
+            max=65535,
+            metavar="N",
+            help="Serve metrics and health here; 0: any that is free. "
+            "Of several processes each takes the next one.",
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Where the port is opened. Default: 127.0.0.1.")
+    ] = None,
 ) -> None:
     """Runs pipelines until SIGTERM, then ends what runs, commits and leaves."""
     from streams.cli.session import run
@@ -64,6 +78,8 @@ def worker(
         pools=tuple(pool) if pool else None,
         stages=frozenset(name.strip() for name in stage.split(",")) if stage else None,
         keeper=keeper is YesNo.YES,
+        port=port,
+        host=host,
     )
     code = run(work(duty) if processes == 1 else supervise(duty, processes))
     if code:

@@ -12,10 +12,12 @@ from pathlib import Path
 import msgspec
 
 from streams.app import App
+from streams.cli.failing import USAGE
 from streams.cli.output import say
 from streams.clock import Clock, SystemClock
 from streams.errors import NotFoundError
 from streams.observe import logs
+from streams.runtime.collecting import calm_collector
 from streams.settings import Settings
 
 RESTART_DELAY = 1.0
@@ -30,6 +32,18 @@ class Duty(msgspec.Struct, frozen=True):
     pools: tuple[str, ...] | None = None
     stages: frozenset[str] | None = None
     keeper: bool = True
+    port: int | None = None
+    host: str | None = None
+
+    def settings(self) -> Settings:
+        """As they are for this duty: what it says itself wins."""
+        return Settings.load({"worker.port": self.port, "worker.host": self.host})
+
+    def of_process(self, number: int, settings: Settings) -> Duty:
+        """The duty of one of several processes: each serves a port of its own."""
+        port = settings.worker.port
+        own = port + number if port else port
+        return msgspec.structs.replace(self, port=own, host=settings.worker.host)
 
     def arguments(self) -> list[str]:
         """The same as words of a command line."""
@@ -38,6 +52,10 @@ class Duty(msgspec.Struct, frozen=True):
             words += ["--pool", pool]
         if self.stages is not None:
             words += ["--stage", ",".join(sorted(self.stages))]
+        if self.port is not None:
+            words += ["--port", str(self.port)]
+        if self.host is not None:
+            words += ["--host", self.host]
         return [*words, "--keeper", "yes" if self.keeper else "no"]
 
 
@@ -64,12 +82,13 @@ def stopping() -> Iterator[asyncio.Event]:
 
 async def work(duty: Duty) -> int:
     """Works until it is told to stop; everything that ran then has ended or been given back."""
-    settings = Settings.load()
+    settings = duty.settings()
     logs.configure(settings)
     app = App.from_files(*duty.files, settings=settings)
     _check_names(app, duty)
     names = ", ".join(topology.plan.pipeline for topology in app.topologies)
     say(f"worker of {names} on {settings.log}")
+    calm_collector()
     with stopping() as stop:
         await app.run(stop, pools=duty.pools, stages=duty.stages, keeper=duty.keeper)
     return 0
@@ -91,14 +110,18 @@ def _check_names(app: App, duty: Duty) -> None:
 
 
 async def supervise(duty: Duty, processes: int, clock: Clock | None = None) -> int:
-    """Keeps so many processes at work; one that dies is started again. Stops them all as one."""
+    """Keeps so many processes at work; one that dies is started again. Stops them all as one,
+    also when one says that what it was asked to do cannot be done; that is the code then."""
     ticker = clock or SystemClock()
-    app = App.from_files(*duty.files)
+    app = App.from_files(*duty.files, settings=duty.settings())
     _check_names(app, duty)
     await _apply(app)
+    duties = [duty.of_process(number, app.settings) for number in range(processes)]
     with stopping() as stop:
-        await asyncio.gather(*(_keep_up(duty, number, stop, ticker) for number in range(processes)))
-    return 0
+        codes = await asyncio.gather(
+            *(_keep_up(each, number, stop, ticker) for number, each in enumerate(duties))
+        )
+    return max(codes)
 
 
 async def _apply(app: App) -> None:
@@ -110,7 +133,7 @@ async def _apply(app: App) -> None:
         await log.close()
 
 
-async def _keep_up(duty: Duty, number: int, stop: asyncio.Event, clock: Clock) -> None:
+async def _keep_up(duty: Duty, number: int, stop: asyncio.Event, clock: Clock) -> int:
     command = [sys.executable, "-m", "streams.cli.main", "worker", *duty.arguments()]
     while not stop.is_set():
         process = await asyncio.create_subprocess_exec(*command)
@@ -121,6 +144,10 @@ async def _keep_up(duty: Duty, number: int, stop: asyncio.Event, clock: Clock) -
         if not ended.done():
             process.terminate()
         code = await ended
+        if code == USAGE:
+            stop.set()
+            return code
         if not stop.is_set():
             say(f"process {number} ended with {code}; it is started again")
             await clock.sleep(RESTART_DELAY)
+    return 0

@@ -22,7 +22,8 @@ from streams.codec.structured import (
     to_json_batch,
 )
 from streams.errors import EventError
-from streams.event import (
+from streams.event import Event, validate
+from streams.event_rules import (
     CHARSET,
     FOREIGN,
     MISSING,
@@ -33,15 +34,13 @@ from streams.event import (
     TEXT,
     TOO_LARGE,
     UNSUPPORTED_FORMAT,
-    Event,
     canonical,
     check_name,
     media_type,
     require_unicode,
     shown,
-    validate,
 )
-from streams.event import CONTENT_TYPE as BAD_CONTENT_TYPE
+from streams.event_rules import CONTENT_TYPE as BAD_CONTENT_TYPE
 
 Mode = Literal["binary", "structured", "batch"]
 Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]

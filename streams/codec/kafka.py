@@ -7,13 +7,14 @@ the codec (KB-6), and `other_headers` gives what it does not read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from streams.codec.structured import CONTENT_TYPE as STRUCTURED
 from streams.codec.structured import from_json, to_json
 from streams.errors import EventError
-from streams.event import (
+from streams.event import Event, is_well_formed, validate
+from streams.event_rules import (
     CHARSET,
     DATA_FORM,
     FOREIGN,
@@ -22,13 +23,15 @@ from streams.event import (
     NOT_UTF8,
     REQUIRED,
     UNSUPPORTED_FORMAT,
-    Event,
+    AttributeValue,
+    are_plain_names,
     canonical,
     check_name,
+    have_no_rules,
+    joined_if_plain,
     media_type,
     require_unicode,
     shown,
-    validate,
 )
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -46,10 +49,28 @@ _STRUCTURED_HEADERS: Final = (("content-type", f"{STRUCTURED}; charset=UTF-8".en
 
 _attributes: dict[str, str] = {f"ce_{name}": name for name in _CORE}
 """Header name → attribute, for the names seen so far."""
-_headers: dict[str, str] = {}
-"""Extension → header name, for the names seen so far."""
+_OPTIONAL_HEADERS: Final = ("content-type", "ce_subject", "ce_time", "ce_dataschema")
+
+
+class _Layout(NamedTuple):
+    """How events with the same attributes are written."""
+
+    names: tuple[str, ...]
+    often: tuple[int, ...]
+    """Places, in all headers, of those that many events have alike."""
+
+
+_layouts: Final[list[dict[tuple[str, ...], _Layout]]] = [{} for _ in range(16)]
+"""Which optional attributes are there → names of extensions → layout. None of these has a rule."""
+
+
 _USUAL_TYPES: Final = frozenset({"application/json", "text/plain"})
 """Content types whose mode is known without a look at them."""
+_OFTEN_ALIKE: Final = frozenset(
+    "content-type ce_source ce_type ce_part ce_epoch ce_turn ce_attempt ce_planversion"
+    " ce_pipeline ce_depth ce_tenant".split()
+)
+_shared: dict[tuple[str, bytes], tuple[str, bytes]] = {}
 _CACHE_LIMIT: Final = 4096
 _CACHED_LENGTH: Final = 80
 
@@ -65,6 +86,7 @@ def decode(value: bytes | None, headers: Headers) -> Event:
         # A name met for the first time, a null, or text that is none.
         texts = _read_closely(headers)
     texts.pop(_NOT_OURS, None)
+    plain = joined_if_plain(texts.values()) is not None
     content_type = texts.pop(_CONTENT_TYPE, None)
     if (
         content_type is not None
@@ -87,31 +109,63 @@ def decode(value: bytes | None, headers: Headers) -> Event:
         )
     except KeyError:
         raise _incomplete(headers) from None
-    validate(event)
+    # Names that were found among the known ones, or read closely, are good.
+    if not (plain and have_no_rules(texts) and is_well_formed(event)):
+        validate(event)
     return event
 
 
 def encode(event: Event) -> tuple[bytes | None, EncodedHeaders]:
     """Value and headers in binary mode; without data the value is null (KB-4)."""
-    validate(event)
-    headers = [
-        _SPECVERSION_HEADER,
-        ("ce_id", event.id.encode()),
-        ("ce_source", event.source.encode()),
-        ("ce_type", event.type.encode()),
-    ]
+    texts: list[AttributeValue] = [event.id, event.source, event.type]
+    optional = 0
     if event.datacontenttype is not None:
-        headers.append(("content-type", event.datacontenttype.encode()))
+        optional = 1
+        texts.append(event.datacontenttype)
     if event.subject is not None:
-        headers.append(("ce_subject", event.subject.encode()))
+        optional |= 2
+        texts.append(event.subject)
     if event.time is not None:
-        headers.append(("ce_time", event.time.encode()))
+        optional |= 4
+        texts.append(event.time)
     if event.dataschema is not None:
-        headers.append(("ce_dataschema", event.dataschema.encode()))
-    for name, value in event.extensions.items():
-        text = value if type(value) is str else canonical(value)
-        headers.append((_headers.get(name) or _header(name), text.encode()))
+        optional |= 8
+        texts.append(event.dataschema)
+    extensions = event.extensions
+    texts += extensions.values()
+    layout = _layouts[optional].get(tuple(extensions))
+    together = joined_if_plain(texts) if layout is not None else None
+    if layout is not None and together is not None and is_well_formed(event):
+        raws = together.split(b"\n")
+    else:
+        validate(event)
+        layout = _learned(optional, extensions)
+        raws = [canonical(text).encode() for text in texts]
+    names, often = layout
+    headers = [_SPECVERSION_HEADER, *zip(names, raws, strict=True)]
+    # The same object for equal ones: a log in this process keeps thousands of them, and the garbage
+    # collector has to look at each.
+    if len(_shared) >= _CACHE_LIMIT:
+        _shared.clear()
+    share = _shared.setdefault
+    for place in often:
+        header = headers[place]
+        headers[place] = share(header, header)
     return event.data, tuple(headers)
+
+
+def _learned(optional: int, extensions: Mapping[str, AttributeValue]) -> _Layout:
+    """Header names of such an event, remembered if they are good and have no rules."""
+    names = ["ce_id", "ce_source", "ce_type"]
+    names += (name for bit, name in enumerate(_OPTIONAL_HEADERS) if optional >> bit & 1)
+    names += (f"ce_{name}" for name in extensions)
+    often = tuple(place for place, name in enumerate(names, 1) if name in _OFTEN_ALIKE)
+    layout = _Layout(tuple(names), often)
+    if are_plain_names(extensions.keys()):
+        if len(_layouts[optional]) >= _CACHE_LIMIT:
+            _layouts[optional].clear()
+        _layouts[optional][tuple(extensions)] = layout
+    return layout
 
 
 def encode_structured(event: Event) -> tuple[bytes, EncodedHeaders]:
@@ -203,12 +257,6 @@ def _text(field: str, raw: bytes) -> str:
             code=NOT_UTF8,
             field=field,
         ) from error
-
-
-def _header(name: str) -> str:
-    if len(_headers) >= _CACHE_LIMIT:
-        _headers.clear()
-    return _headers.setdefault(name, f"ce_{name}")
 
 
 def _structured(value: bytes | None, content_type: str) -> Event:

@@ -10,17 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from streams.errors import EventError
-from streams.event import (
+from streams.event import Event, encode_value, validate
+from streams.event_rules import (
     CORE_ATTRIBUTES,
     MISSING,
     REQUIRED,
     VALUE_TYPE,
-    Event,
     canonical,
-    encode_value,
     media_type,
     milliseconds,
-    validate,
 )
 
 if TYPE_CHECKING:

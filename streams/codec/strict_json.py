@@ -13,12 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from streams.errors import EventError
-from streams.event import (
+from streams.event import Event
+from streams.event_rules import (
     BROKEN_JSON,
     DUPLICATE_KEY,
     NOT_UTF8,
     TOO_DEEP,
-    Event,
     decode_text,
     media_type,
     require_unicode,

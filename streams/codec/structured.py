@@ -14,7 +14,8 @@ import msgspec
 
 from streams.codec.strict_json import DEPTH_LIMIT, parse
 from streams.errors import EventError
-from streams.event import (
+from streams.event import Event, validate
+from streams.event_rules import (
     BROKEN_JSON,
     CHARSET,
     CORE_ATTRIBUTES,
@@ -22,11 +23,9 @@ from streams.event import (
     MISSING,
     REQUIRED,
     VALUE_TYPE,
-    Event,
     base64_text,
     media_type,
     require_unicode,
-    validate,
 )
 
 CONTENT_TYPE: Final = "application/cloudevents+json"

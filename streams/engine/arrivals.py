@@ -11,9 +11,9 @@ from streams.engine import gates
 from streams.engine import payload as payloads
 from streams.engine.actions import Publish
 from streams.engine.flow import Flow
-from streams.engine.messages import DEAD, INPUT, RETRY, Delivery, Origin, make, origin_of
+from streams.engine.messages import DEAD, RETRY, Delivery, Origin, make, origin_of
 from streams.engine.payload import Payload
-from streams.engine.rows import Parked, Row, Wait
+from streams.engine.rows import ENDED, JobRow, Parked, Row, Wait
 from streams.engine.settle import floors, join_is_ready
 from streams.engine.turn import Turn
 from streams.engine.view import ScopeRows, gate_names, settled_rows
@@ -49,28 +49,30 @@ def _again(turn: Turn, delivery: Delivery) -> Event:
     )  # fmt: skip
 
 
-def is_late(delivery: Delivery, rows: ScopeRows, plan: Plan) -> bool:
+def is_late(delivery: Delivery, job: JobRow | None, plan: Plan) -> bool:
     """Nothing may follow from it any more: the job is over, or was restarted since."""
-    job = rows.job
-    if job is None or job.ended or job.stopping is not None:
+    if job is None or job.status in ENDED or job.stopping is not None:
         return True
+    if not job.restarts:
+        return False
     return delivery.epoch < floors(plan, job.restarts).get(delivery.part, 0)
 
 
 def _arrive(turn: Turn, delivery: Delivery) -> None:
     plan = turn.plan(delivery.digest)
-    rows = turn.read(delivery.scope)
+    job = turn.job(delivery.scope)
     if delivery.type == DEAD:
-        _keep_dead(turn, delivery, rows)
+        _keep_dead(turn, delivery, job)
         return
-    if delivery.part not in plan.by_path or is_late(delivery, rows, plan):
+    if delivery.part not in plan.by_path or is_late(delivery, job, plan):
         return
     part = plan.by_path[delivery.part]
     if delivery.type == RETRY:
         _keep_retry(turn, delivery)
     elif len(plan.incoming[part.path]) > 1:
-        _join(turn, plan, part, delivery, rows)
+        _join(turn, part, delivery)
     else:
+        rows = turn.read(delivery.scope)
         start(turn, plan, part, origin_flow(turn, plan, delivery), delivery.parked, rows)
 
 
@@ -78,8 +80,8 @@ def origin_flow(turn: Turn, plan: Plan, delivery: Delivery) -> Flow:
     return turn.flow(plan, origin_of(delivery))
 
 
-def _keep_dead(turn: Turn, delivery: Delivery, rows: ScopeRows) -> None:
-    if rows.job is None or rows.job.epoch > delivery.epoch:
+def _keep_dead(turn: Turn, delivery: Delivery, job: JobRow | None) -> None:
+    if job is None or job.epoch > delivery.epoch:
         return
     wait = Wait("dead", turn.now, event=delivery.parked)
     turn.put(delivery.scope, f"{delivery.part}~dead", _companion(turn, delivery, wait))
@@ -105,28 +107,38 @@ def _companion(turn: Turn, delivery: Delivery, wait: Wait, n: int = 0) -> Row:
     )
 
 
-def _join(turn: Turn, plan: Plan, part: Part, delivery: Delivery, rows: ScopeRows) -> None:
-    """Keeps the arrival; the part starts with the last of them."""
-    kept = {**rows.arrivals.get(part.path, {}), **rows.fired.get(part.path, {})}
-    already = kept.get(delivery.via)
+def _join(turn: Turn, part: Part, delivery: Delivery) -> None:
+    """Keeps the arrival. The part starts with the last of them, when the scope is settled: once for
+    all that arrived in this turn."""
+    already = turn.arrival(delivery.scope, part.path, delivery.via)
     if already is not None and already.epoch >= delivery.epoch:
         return
-    wait = Wait("arrival", turn.now, event=delivery.parked)
-    turn.put(delivery.scope, f"{part.path}~{delivery.via}", _companion(turn, delivery, wait))
-    fire_if_ready(turn, plan, part, delivery.scope)
+    wait = Wait("arrival", turn.now, None, delivery.parked)
+    row = _companion(turn, delivery, wait)
+    turn.keep_arrival(delivery.scope, part.path, delivery.via, row)
 
 
 def _is_awaited(plan: Plan, part: Part, rows: ScopeRows) -> bool:
-    """Whether a way in is live for sure and has not arrived: no need to settle the whole plan."""
+    """Whether a way in has not arrived that is live or open for sure: no need to settle the whole
+    plan."""
     here = rows.arrivals[part.path]
     floor = floors(plan, rows.job.restarts) if rows.job and rows.job.restarts else {}
-    return any(
-        up not in here
-        and (row := rows.stages.get(up)) is not None
-        and part.path in row.taken
-        and row.epoch >= floor.get(up, 0)
-        for up, _ in plan.incoming[part.path]
-    )
+
+    def leads_to(up: str, to: str) -> bool | None:
+        """Whether `up` has gone on to it; None as long as it has not ended."""
+        row = rows.stages.get(up)
+        if row is None or row.status not in ENDED or row.epoch < floor.get(up, 0):
+            return None
+        return to in row.taken
+
+    for up, _ in plan.incoming[part.path]:
+        if up in here:
+            continue
+        gone = leads_to(up, part.path)
+        ways = plan.incoming[up]
+        if gone or (gone is None and (not ways or any(leads_to(way, up) for way, _ in ways))):
+            return True
+    return False
 
 
 def fire_if_ready(turn: Turn, plan: Plan, part: Part, scope: str) -> bool:
@@ -140,12 +152,11 @@ def fire_if_ready(turn: Turn, plan: Plan, part: Part, scope: str) -> bool:
         return False
     ordered = [here[up] for up, _ in plan.incoming[part.path] if up in here]
     waits = [row.wait for row in ordered if row.wait is not None]
-    merged = merge([payloads.decode(bytes(wait.event.payload)) for wait in waits])
-    first = waits[0].event
-    for up, row in here.items():
-        spent = msgspec.structs.replace(row, status="SUCCESS", phase=2, wait=None, at=turn.now)
-        turn.put(scope, f"{part.path}~{up}", spent)
-    parked = msgspec.structs.replace(first, payload=msgspec.Raw(payloads.encode(merged)))
+    merged = merge([turn.payload(wait.event) for wait in waits])
+    parked = waits[0].event
+    turn.spend(scope, part.path, here)
+    if part.kind in KEEPER_RUN:  # It may have to be held.
+        parked = msgspec.structs.replace(parked, payload=msgspec.Raw(payloads.encode(merged)))
     job = rows.job
     assert job is not None
     from_row = ordered[0]
@@ -153,7 +164,7 @@ def fire_if_ready(turn: Turn, plan: Plan, part: Part, scope: str) -> bool:
         plan,
         _origin(scope, from_row, parked, job.tenant, max(row.epoch for row in ordered)),
     )
-    start(turn, plan, part, flow, parked, turn.read(scope))
+    start(turn, plan, part, flow, parked, turn.read(scope), merged)
     return True
 
 
@@ -167,9 +178,19 @@ def merge(arrived: list[Payload]) -> Payload:
     return msgspec.structs.replace(arrived[0], stages=stages)
 
 
-def start(turn: Turn, plan: Plan, part: Part, flow: Flow, parked: Parked, rows: ScopeRows) -> None:
-    """Begins a part that the keeper lets in: runs it, holds it, or sends it to its topic."""
-    payload = payloads.decode(bytes(parked.payload))
+def start(
+    turn: Turn,
+    plan: Plan,
+    part: Part,
+    flow: Flow,
+    parked: Parked,
+    rows: ScopeRows,
+    payload: Payload | None = None,
+) -> None:
+    """Begins a part that the keeper lets in: runs it, holds it, or sends it to its topic.
+    `payload`: what it is given, if not what is parked."""
+    if payload is None:
+        payload = turn.payload(parked)
     if part.kind in KEEPER_RUN:
         gates.enter(turn, plan, part, flow, parked, payload, rows)
         turn.absorb(flow)
@@ -177,13 +198,10 @@ def start(turn: Turn, plan: Plan, part: Part, flow: Flow, parked: Parked, rows: 
     if part.ledger:
         view = ledger_view(flow.origin.root, plan, rows, turn.shared)
         payload = msgspec.structs.replace(payload, ledger=view)
-    event = make(
-        INPUT, plan, flow.origin, part.path, parked.parent, payloads.encode(payload), turn.now
-    )
     if part.kind in USER_CODE:
-        flow.actions.append(Publish(turn.naming.stage(part.path), flow.origin.scope, event))
+        flow.send(part, parked.parent, payload)
     else:
-        flow.run_folded(part, event, payload)
+        flow.fold(part, parked.parent, payload)
     turn.absorb(flow)
 
 

@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 
 from streams.engine import arrivals, gates
-from streams.engine.actions import Forget, Publish, PutControl
+from streams.engine.actions import Forget, PutControl
 from streams.engine.messages import DONE, make
 from streams.engine.rows import PUBLIC, Failure, JobRow, Status
 from streams.engine.settle import Settled, way
 from streams.engine.turn import Turn, origin_of_job
 from streams.engine.view import ScopeRows, settled_rows, standing
+from streams.event import Event
 from streams.topology.plan import USER_CODE, Plan
 
 STOP_AT_LEAST = 2_000
@@ -46,12 +47,16 @@ def settle_scope(turn: Turn, scope: str) -> None:
         plan = turn.plan(job.plan)
         if not _fire_joins(turn, plan, scope, rows):
             break
+    if not rows.stages and plan.parts:
+        return  # Nothing has ended yet.
+    if rows.arrivals and not job.restarts and not _has_bad_end(rows):
+        return  # A join that waits for another way in is open.
     settled = settled_rows(plan, rows)
     if settled.failed:
         failed = rows.stages[settled.failed[0]]
         reason = f"stage {settled.failed[0]} failed"
         if settled.complete:
-            complete(turn, scope, "FAILED", reason=reason, err=failed.err)
+            complete(turn, scope, rows, "FAILED", reason=reason, err=failed.err)
         else:
             stop(turn, scope, "FAILED", reason=reason, err=failed.err)
     elif settled.cancelled:
@@ -60,10 +65,12 @@ def settle_scope(turn: Turn, scope: str) -> None:
         reason = rows.stages[path].reason or f"stage {path} asked for it"
         stop(turn, scope, "CANCELLED", reason=reason)
     elif settled.complete:
-        complete(turn, scope, _good_end(plan, rows))
+        complete(turn, scope, rows, _good_end(plan, rows))
 
 
 def _fire_joins(turn: Turn, plan: Plan, scope: str, rows: ScopeRows) -> bool:
+    if not rows.arrivals:
+        return False
     fired = False
     for path in plan.order:
         if path in rows.arrivals:
@@ -71,6 +78,10 @@ def _fire_joins(turn: Turn, plan: Plan, scope: str, rows: ScopeRows) -> bool:
     if fired:
         arrivals.drain(turn)
     return fired
+
+
+def _has_bad_end(rows: ScopeRows) -> bool:
+    return any(row.status in ("FAILED", "CANCELLED") for row in rows.stages.values())
 
 
 def _good_end(plan: Plan, rows: ScopeRows) -> Status:
@@ -96,7 +107,7 @@ def stop(
                 row, status="CANCELLED", phase=2, n=row.n + 1, wait=None, at=turn.now, reason=reason
             )
             turn.put(scope, path, ended, closing=True)
-    _sweep(turn, scope, rows)
+    turn.sweep(scope, rows)
     turn.put(
         scope,
         "@job",
@@ -118,9 +129,9 @@ def conclude(turn: Turn, scope: str) -> None:
     waited = turn.now - job.stopping_since
     running = any(row.status == "RUNNING" for row in standing(plan, rows).values())
     if not may_run(plan, rows, settled_rows(plan, rows)) or waited >= STOP_AT_MOST:
-        complete(turn, scope, job.stopping, reason=job.reason, err=job.err)
+        complete(turn, scope, rows, job.stopping, reason=job.reason, err=job.err)
     elif waited >= STOP_AT_LEAST and not running:
-        complete(turn, scope, job.stopping, reason=job.reason, err=job.err)
+        complete(turn, scope, rows, job.stopping, reason=job.reason, err=job.err)
 
 
 def may_run(plan: Plan, rows: ScopeRows, settled: Settled) -> bool:
@@ -139,42 +150,40 @@ def may_run(plan: Plan, rows: ScopeRows, settled: Settled) -> bool:
     return False
 
 
-def _sweep(turn: Turn, scope: str, rows: ScopeRows) -> None:
-    """Drops the companions that only an open job needs."""
-    for path in rows.parked:
-        turn.drop(scope, f"{path}~")
-    for table in (rows.arrivals, rows.fired):
-        for path, found in table.items():
-            for up in found:
-                turn.drop(scope, f"{path}~{up}")
-
-
 def complete(
-    turn: Turn, scope: str, status: Status, *, reason: str = "", err: Failure | None = None
+    turn: Turn,
+    scope: str,
+    rows: ScopeRows,
+    status: Status,
+    *,
+    reason: str = "",
+    err: Failure | None = None,
 ) -> None:
-    """Writes the job's end and tells the world."""
-    rows = turn.read(scope)
+    """Writes the job's end and tells the world. `rows`: all of the scope, as they are now."""
     job = rows.job
     assert job is not None
     plan = turn.plan(job.plan)
-    _sweep(turn, scope, rows)
+    turn.sweep(scope, rows)
     ended = msgspec.structs.replace(
         job, status=status, phase=2, n=job.n + 1, completed=turn.now, updated=turn.now,
         stopping=None, reason=reason, err=err,
     )  # fmt: skip
     turn.put(scope, "@job", ended)
-    data = msgspec.json.encode(_done(plan, scope, ended, rows))
+    turn.say_done(scope, lambda: _done_event(turn, plan, scope, ended, rows))
+
+
+def _done_event(turn: Turn, plan: Plan, scope: str, job: JobRow, rows: ScopeRows) -> Event:
+    data = msgspec.json.encode(_done(plan, scope, job, rows))
     origin = origin_of_job(scope, job)
-    event = make(DONE, plan, origin, "@job", f"{scope}:{job.epoch}", data, turn.now)
-    turn.do(Publish(turn.naming.done, scope, event))
+    return make(DONE, plan, origin, "@job", f"{scope}:{job.epoch}", data, turn.now)
 
 
 def _done(plan: Plan, scope: str, job: JobRow, rows: ScopeRows) -> dict[str, Any]:
     last = [part.path for part in plan.parts if not part.edges]
     outputs = {
-        path: msgspec.Raw(bytes(row.out))
+        path: row.out
         for path in last
-        if (row := rows.stages.get(path)) is not None and bytes(row.out)
+        if (row := rows.stages.get(path)) is not None and len(row.out)
     }
     return {
         "job": scope,

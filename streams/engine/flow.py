@@ -16,7 +16,7 @@ from streams.engine.actions import Action, DeadLetter, Publish, PutRow
 from streams.engine.messages import ARRIVE, DEAD, INPUT, Origin, cause_text, make
 from streams.engine.payload import JobIdentity, Payload, Result
 from streams.engine.rows import NOTHING, NULL, Attempt, Failure, Row, Status, encode
-from streams.engine.settle import is_closing
+from streams.engine.settle import WIDE, is_closing
 from streams.errors import ExpressionError
 from streams.event import Event
 from streams.topology.expressions import compile_expression, compile_value, evaluate_bool
@@ -27,6 +27,18 @@ Arrive = Callable[[Event], None]
 
 class Flow:
     """One step of one job. `actions` holds what it asks for."""
+
+    __slots__ = (
+        "_blobs",
+        "_on_arrival",
+        "_worker",
+        "actions",
+        "echoes",
+        "naming",
+        "now",
+        "origin",
+        "plan",
+    )
 
     def __init__(
         self,
@@ -46,8 +58,8 @@ class Flow:
         self.actions: list[Action] = []
         self.echoes: list[tuple[str, str]] = []
         self._worker = worker
-        self._blobs = dict(blobs or {})
-        self._arrive = arrive or self._publish_arrival
+        self._blobs = dict(blobs) if blobs else {}
+        self._on_arrival = arrive
 
     def names(
         self, payload: Payload, roots: frozenset[str], *, turn: int = 1, attempt: int = 1
@@ -98,19 +110,17 @@ class Flow:
             plan=self.origin.digest,
             root=self.origin.root,
             taken=taken,
-            out=out if len(bytes(out)) <= payloads.ROW_LIMIT else NOTHING,
+            out=out if len(out) <= payloads.ROW_LIMIT else NOTHING,
             err=err,
             times=times,
-            meta=dict(meta or {}),
+            meta=dict(meta) if meta else {},
             worker=self._worker,
             at=self.now,
             reason=reason,
         )
         self.put(part.path, row)
         if taken:
-            self._go_on(
-                part, row, parent, payload, Result(status, out if bytes(out) else NULL, err)
-            )
+            self._go_on(part, row, parent, payload, Result(status, out if len(out) else NULL, err))
         return row
 
     def put(self, path: str, row: Row) -> None:
@@ -119,13 +129,20 @@ class Flow:
 
     def _go_on(self, part: Part, row: Row, parent: str, payload: Payload, result: Result) -> None:
         stages = {**payload.stages, part.path: result}
-        cause = cause_text(part.path, row.order)
+        taken = row.taken if len(row.taken) < WIDE else frozenset(row.taken)
         for edge in part.edges:
-            if edge.to not in row.taken:
+            if edge.to not in taken:
                 continue
             carried = {path: stages[path] for path in edge.carry if path in stages}
-            onward = msgspec.structs.replace(payload, stages=carried, ledger=None, tries=())
+            onward = Payload(payload.params, payload.data, carried)
+            # Only the keeper waits for the row that an event was written with.
+            held = self.plan.entries[edge.to] == "hold"
+            cause = self.cause(part.path, row) if held else ""
             self.enter(self.plan.by_path[edge.to], parent, onward, via=part.path, cause=cause)
+
+    def cause(self, path: str, row: Row) -> str:
+        """What an event says of the row it was written with."""
+        return cause_text(path, row.order)
 
     def enter(
         self, part: Part, parent: str, payload: Payload, *, via: str = "", cause: str = ""
@@ -133,19 +150,9 @@ class Flow:
         """Brings the job to a part: by its topic, by the keeper, or here and now."""
         entry = self.plan.entries[part.path]
         if entry == "fold":
-            self._fold(part, parent, payload)
+            self.fold(part, parent, payload)
         elif entry == "topic":
-            event = make(
-                INPUT,
-                self.plan,
-                self.origin,
-                part.path,
-                parent,
-                payloads.encode(payload),
-                self.now,
-                source=via,
-            )
-            self.actions.append(Publish(self.naming.stage(part.path), self.origin.scope, event))
+            self.send(part, parent, payload, via=via)
         else:
             self._arrive(
                 make(
@@ -162,10 +169,24 @@ class Flow:
                 )
             )
 
-    def _publish_arrival(self, event: Event) -> None:
-        self.actions.append(Publish(self.naming.hold, self.origin.scope, event))
+    def _arrive(self, event: Event) -> None:
+        # No method of its own as the default of `_on_arrival`: a flow that holds itself, and with it
+        # the events of its step, is only freed by the garbage collector.
+        if self._on_arrival is not None:
+            self._on_arrival(event)
+        else:
+            self.actions.append(Publish(self.naming.hold, self.origin.scope, event))
 
-    def _fold(self, part: Part, parent: str, payload: Payload) -> None:
+    def send(self, part: Part, parent: str, payload: Payload, *, via: str = "") -> None:
+        """The part's stage is to run."""
+        event = make(
+            INPUT, self.plan, self.origin, part.path, parent, payloads.encode(payload), self.now,
+            source=via,
+        )  # fmt: skip
+        self.actions.append(Publish(self.naming.stage(part.path), self.origin.scope, event))
+
+    def fold(self, part: Part, parent: str, payload: Payload) -> None:
+        """Does a part without user code here and now."""
         event = make(
             INPUT, self.plan, self.origin, part.path, parent, payloads.encode(payload), self.now
         )

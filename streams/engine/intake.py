@@ -47,7 +47,7 @@ def check_job_id(job_id: str) -> None:
 def submit(turn: Turn, event: Event, job_id: str) -> None:
     """Starts the job, or does nothing if it is there. Raises `EventError` for the dead letters."""
     digest = fingerprint(event)
-    there = turn.read(job_id).job
+    there = turn.job(job_id)
     if there is not None:
         if there.digest == digest:
             return

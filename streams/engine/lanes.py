@@ -43,17 +43,19 @@ class Lanes(Generic[D]):
 
     def next(self) -> D | None:
         """The next delivery that may run, or None."""
-        for _ in range(len(self._turns)):
-            part = self._turns[0]
+        turns = self._turns
+        for _ in range(len(turns)):
+            part = turns[0]
             queue = self._ready.get(part)
             if not queue:
-                self._turns.popleft()
+                turns.popleft()
                 self._ready.pop(part, None)
                 continue
-            self._turns.rotate(-1)
-            if part in self.paused or self._running.get(part, 0) >= self._limit_of(part):
+            turns.rotate(-1)
+            running = self._running.get(part, 0)
+            if part in self.paused or running >= self._limit_of(part):
                 continue
-            self._running[part] = self._running.get(part, 0) + 1
+            self._running[part] = running + 1
             return queue.popleft()
         return None
 

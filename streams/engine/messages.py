@@ -20,7 +20,8 @@ import msgspec
 
 from streams.engine.rows import Order, Parked
 from streams.errors import EventError
-from streams.event import Event, derived_id, milliseconds, timestamp
+from streams.event import Event, derived_id
+from streams.event_rules import milliseconds, timestamp
 from streams.topology.plan import Plan
 
 INPUT = "interlock.stage.input.v1"
@@ -32,7 +33,7 @@ SUBMIT = "interlock.job.submit.v1"
 DONE = "interlock.job.done.v1"
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """An engine event, its attributes read."""
 
     id: str
@@ -81,25 +82,26 @@ def read(event: Event) -> Delivery:
 
 def _read(event: Event) -> Delivery:
     ext = event.extensions
+    optional = ext.get
     return Delivery(
-        id=event.id,
-        type=event.type,
-        scope=str(ext["scope"]),
-        part=str(ext["part"]),
-        root=str(ext["root"]),
-        epoch=int(ext["epoch"]),
-        turn=int(ext["turn"]),
-        attempt=int(ext["attempt"]),
-        digest=str(ext["planversion"]),
-        depth=int(ext.get("depth", 0)),
-        tenant=str(ext.get("tenant", "")),
-        trace=str(ext.get("traceparent", "")),
-        time=milliseconds(event.time) if event.time else 0,
-        data=event.data,
-        via=str(ext.get("via", "")),
-        cause=str(ext.get("cause", "")),
-        due=int(ext.get("due", 0)),
-        reason=str(ext.get("reason", "")),
+        event.id,
+        event.type,
+        str(ext["scope"]),
+        str(ext["part"]),
+        str(ext["root"]),
+        int(ext["epoch"]),
+        int(ext["turn"]),
+        int(ext["attempt"]),
+        str(ext["planversion"]),
+        int(optional("depth", 0)),
+        str(optional("tenant", "")),
+        str(optional("traceparent", "")),
+        milliseconds(event.time) if event.time else 0,
+        event.data,
+        via=str(optional("via", "")),
+        cause=str(optional("cause", "")),
+        due=int(optional("due", 0)),
+        reason=str(optional("reason", "")),
     )
 
 

@@ -30,7 +30,7 @@ class BlobRef(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str = "application/json"
 
 
-class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+class Result(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How an earlier part ended, as its dependents see it."""
 
     status: Status
@@ -38,7 +38,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     err: Failure | None = None
 
 
-class Payload(msgspec.Struct, frozen=True, omit_defaults=True):
+class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Data of every event between parts."""
 
     params: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def value_of(raw: msgspec.Raw, blobs: dict[str, Any] | None = None) -> Any:
     """The value; of a reference the one in `blobs` (by URL), else `BlobMissing`."""
     ref = blob_of(raw)
     if ref is None:
-        return msgspec.json.decode(raw) if bytes(raw) else None
+        return msgspec.json.decode(raw) if len(raw) else None
     if blobs is None or ref.url not in blobs:
         raise BlobMissing(ref)
     return blobs[ref.url]

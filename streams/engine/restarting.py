@@ -43,7 +43,7 @@ def restart(turn: Turn, job_id: str, start: str = "") -> str:
     epoch = job.epoch + 1
     begun = msgspec.structs.replace(
         job, status="RUNNING", epoch=epoch, phase=1, n=job.n + 1, completed=0, updated=turn.now,
-        restarts={**job.restarts, **dict.fromkeys(points, epoch)}, reason="", err=None,
+        restarts={**job.restarts, **dict.fromkeys(sorted(points), epoch)}, reason="", err=None,
         deadline=None, stopping=None,
     )  # fmt: skip
     turn.put(job_id, "@job", begun)
@@ -53,7 +53,7 @@ def restart(turn: Turn, job_id: str, start: str = "") -> str:
     for path in plan.order:
         if path in points:
             _start(turn, plan, job_id, begun, rows, path)
-    for path in rows.dead.keys() & _reach(plan, points):
+    for path in sorted(rows.dead.keys() & _reach(plan, points)):
         turn.drop(job_id, f"{path}~dead")
     completion.follow(turn, job_id)
     return ""

@@ -18,7 +18,7 @@ from streams.outcome import Cancel, Fail, Ok, Retry, Route, Skip, Verdict
 from streams.topology.plan import Part
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A verdict with all that the attempt left behind."""
 
     verdict: Verdict
@@ -64,7 +64,7 @@ def route(
         step.fail(answer.error or _failure(verdict))
 
 
-class Step(msgspec.Struct):
+class Step(msgspec.Struct, gc=False):
     """One answered delivery, and the ways it can end."""
 
     flow: Flow

@@ -1,4 +1,4 @@
-"""Ledger rows: their form on the wire, their order, and the table of legal transitions.
+"""Ledger rows: their form on the wire and their order; what may follow what is in `transitions`.
 
 Two rules hold for every row:
 1. It has one writer: a stage's row is its agent's; everything else is the keeper's.
@@ -10,7 +10,8 @@ Flag bit 0 is *closing*: this row may complete its block, so the keeper settles 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -62,7 +63,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """Last 8 KiB of the attempt's log, redacted."""
 
 
-class Parked(msgspec.Struct, frozen=True, omit_defaults=True):
+class Parked(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An event inside a row: what is needed to send it on."""
 
     parent: str = ""
@@ -74,7 +75,7 @@ class Parked(msgspec.Struct, frozen=True, omit_defaults=True):
     queued: int = 0
 
 
-class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
+class Wait(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a parked event waits for."""
 
     kind: Literal["gate", "sleep", "retry", "arrival", "dead", "early"]
@@ -89,8 +90,11 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
-class Row(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version of a row. Short names on the wire; they are in every record."""
+class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One version of a row. Short names on the wire; they are in every record.
+
+    Its values are JSON, which cannot refer back to it, hence `gc=False`: a run has many of them.
+    """
 
     status: Status = msgspec.field(name="s")
     epoch: int = msgspec.field(name="e", default=1)
@@ -258,6 +262,45 @@ def decode_input(data: bytes) -> InputRow:
 
 def decode_fact(data: bytes) -> FactRow:
     return _fact.decode(memoryview(data)[1:])
+
+
+class Decoders(NamedTuple):
+    """How the rows of a scope are read."""
+
+    row: Callable[[bytes], Row] = decode_row
+    job: Callable[[bytes], JobRow] = decode_job
+    input: Callable[[bytes], InputRow] = decode_input
+
+
+OWNED = Decoders()
+"""Each reading gives values of its own, which may be handed out."""
+SMALL = 4096
+"""Bytes of a row up to which it is remembered."""
+REMEMBERED = 512
+R = TypeVar("R")
+
+
+def _shared(decode: Callable[[bytes], R]) -> Callable[[bytes], R]:
+    kept: dict[int, tuple[bytes, R]] = {}
+
+    def read(data: bytes) -> R:
+        found = kept.get(id(data))  # the entry holds the bytes, so nothing else can have that id
+        if found is not None:
+            return found[1]
+        value = decode(data)
+        if len(data) <= SMALL:
+            if len(kept) >= REMEMBERED:
+                kept.clear()
+            kept[id(data)] = (data, value)
+        return value
+
+    return read
+
+
+SHARED = Decoders(_shared(decode_row), _shared(decode_job), _shared(decode_input))
+"""The same bytes give the same values. For a keeper: deciding on one input it reads the same rows
+several times, changes none of them, and shows them to nobody. By identity, for hashing a row takes
+as long as decoding it."""
 
 
 def decode(part: str, data: bytes) -> AnyRow:

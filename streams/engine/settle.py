@@ -16,10 +16,14 @@ from typing import Literal
 
 import msgspec
 
-from streams.engine.rows import Row
+from streams.engine.rows import ENDED, Row
 from streams.topology.plan import Plan
 
 PartState = Literal["ended", "dead", "open"]
+
+WIDE = 8
+"""From so many ways on, asking whether one was taken needs a set: a thousand ways have a million
+pairs."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -50,14 +54,19 @@ def floors(plan: Plan, restarts: Mapping[str, int]) -> dict[str, int]:
 def settle(plan: Plan, rows: Mapping[str, Row], floor: Mapping[str, int]) -> Settled:
     """Judges all parts of one scope by the rows at hand."""
     states: dict[str, PartState] = {}
+    taken: dict[str, frozenset[str]] = {}
     for path in plan.order:
         row = rows.get(path)
-        if row is not None and row.ended and row.epoch >= floor.get(path, 0):
+        if row is not None and row.status in ENDED and row.epoch >= floor.get(path, 0):
             states[path] = "ended"
             continue
-        ways = plan.incoming[path]
-        dead = bool(ways) and all(way(up, path, states, rows) == "dead" for up, _ in ways)
-        states[path] = "dead" if dead else "open"
+        states[path] = "dead" if plan.incoming[path] else "open"
+        for up, _ in plan.incoming[path]:
+            if states[up] == "ended" and up not in taken:
+                taken[up] = frozenset(rows[up].taken)
+            if states[up] == "open" or (states[up] == "ended" and path in taken[up]):
+                states[path] = "open"
+                break
     ended = [path for path, state in states.items() if state == "ended"]
     return Settled(
         states,
@@ -94,5 +103,11 @@ def is_closing(plan: Plan, path: str, row: Row) -> bool:
     """Whether this row may complete a join or the job, so that the keeper has to settle."""
     if row.status in ("FAILED", "CANCELLED"):
         return True
+    if not row.ended:
+        return False
     edges = plan.by_path[path].edges
-    return row.ended and (not edges or any(edge.to not in row.taken for edge in edges))
+    taken = row.taken if len(edges) < WIDE else frozenset(row.taken)
+    for edge in edges:
+        if edge.to not in taken:
+            return True
+    return not edges

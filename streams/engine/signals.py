@@ -14,7 +14,8 @@ from streams.engine.rows import FactRow, JobRow, Parked, Row, Wait
 from streams.engine.turn import Turn
 from streams.engine.view import ScopeRows
 from streams.errors import EventError
-from streams.event import Event, timestamp
+from streams.event import Event
+from streams.event_rules import timestamp
 
 EARLY_MS = 3_600_000
 """How long a signal waits for a job that is not here yet."""
@@ -194,9 +195,10 @@ def apply_early(turn: Turn, job_id: str) -> None:
 def early_signals(turn: Turn, job_id: str) -> list[tuple[Event, str]]:
     """The kept signals of an unknown job, as events again."""
     found: list[tuple[int, Event, str]] = []
-    for part, data in turn.rows(job_id).items():
+    rows = turn.rows(job_id)
+    for part in rows:
         if part.startswith("@early/"):
-            row: Row = msgspec.json.decode(memoryview(data)[1:], type=Row)
+            row: Row = msgspec.json.decode(memoryview(rows[part])[1:], type=Row)
             assert row.wait is not None
             kept = row.wait.event
             found.append((row.n, _event_of(kept, job_id), part))

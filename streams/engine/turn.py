@@ -8,13 +8,27 @@ turn that could not be committed is thrown away and decided again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from streams.engine.actions import Action, PutRow
+import msgspec
+
+from streams.engine import payload as payloads
+from streams.engine.actions import Action, Publish, PutRow
 from streams.engine.flow import Flow
 from streams.engine.messages import Delivery, Origin, read
-from streams.engine.rows import AnyRow, JobRow, Row, encode, head
+from streams.engine.payload import Payload
+from streams.engine.rows import (
+    SHARED,
+    AnyRow,
+    JobRow,
+    Parked,
+    Row,
+    decode_job,
+    decode_row,
+    encode,
+    head,
+)
 from streams.engine.view import ScopeRows, read_rows
 from streams.errors import NotFoundError
 from streams.event import Event
@@ -88,13 +102,55 @@ class Turn:
         return {part: data for part, data in merged.items() if data is not None}
 
     def read(self, scope: str) -> ScopeRows:
-        return read_rows(self.rows(scope))
+        return read_rows(self.rows(scope), SHARED)
+
+    def job(self, scope: str) -> JobRow | None:
+        """The job's own row, without a look at the others: a thousand ways into one join must not
+        be read a thousand times."""
+        data = self._data(scope, "@job")
+        return None if data is None else decode_job(data)
+
+    def row(self, scope: str, part: str) -> Row | None:
+        """One row of a part or of a companion."""
+        data = self._data(scope, part)
+        return None if data is None else decode_row(data)
+
+    def _data(self, scope: str, part: str) -> bytes | None:
+        changed = self._changed.get(scope, {})
+        return changed[part] if part in changed else self._table.rows(scope).get(part)
 
     def put(self, scope: str, part: str, row: AnyRow, *, closing: bool = False) -> None:
         self._put(PutRow(scope, part, encode(row, closing=closing)))
 
     def drop(self, scope: str, part: str) -> None:
         self._put(PutRow(scope, part, None))
+
+    # -- companions -------------------------------------------------------------------------
+
+    def arrival(self, scope: str, path: str, via: str) -> Row | None:
+        """What came to a join from one of its ways in."""
+        return self.row(scope, f"{path}~{via}")
+
+    def keep_arrival(self, scope: str, path: str, via: str, row: Row) -> None:
+        self.put(scope, f"{path}~{via}", row)
+
+    def spend(self, scope: str, path: str, here: Mapping[str, Row]) -> None:
+        """All that had arrived at the join has gone on from it."""
+        for up, row in here.items():
+            self.put(scope, f"{path}~{up}", spent(row, self.now))
+
+    def sweep(self, scope: str, rows: ScopeRows) -> None:
+        """Drops the companions that only an open job needs."""
+        for path in rows.parked:
+            self.drop(scope, f"{path}~")
+        for table in (rows.arrivals, rows.fired):
+            for path, found in table.items():
+                for up in found:
+                    self.drop(scope, f"{path}~{up}")
+
+    def payload(self, parked: Parked) -> Payload:
+        """What a parked event carries."""
+        return payloads.decode(bytes(parked.payload))
 
     def _put(self, action: PutRow) -> None:
         changed = self._changed.setdefault(action.scope, {})
@@ -126,6 +182,10 @@ class Turn:
             self._put(action)
         else:
             self.actions.append(action)
+
+    def say_done(self, scope: str, event: Callable[[], Event]) -> None:
+        """Tells the world that the job has ended."""
+        self.actions.append(Publish(self.naming.done, scope, event()))
 
     def flow(self, plan: Plan, origin: Origin) -> Flow:
         """A step of one job, whose arrivals come back to this turn."""
@@ -168,6 +228,11 @@ class Turn:
         del self.echoes[self._kept_echoes :]
         self.arrivals.clear()
         self.next_input()
+
+
+def spent(row: Row, at: int) -> Row:
+    """The arrival once its join has fired."""
+    return msgspec.structs.replace(row, status="SUCCESS", phase=2, wait=None, at=at)
 
 
 def _shows_in_gates(action: PutRow) -> bool:

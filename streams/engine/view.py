@@ -14,16 +14,15 @@ from streams.engine import payload as payloads
 from streams.engine.holds import ClauseFinding, judge
 from streams.engine.rows import (
     ENDED,
+    OWNED,
     PUBLIC,
     Attempt,
+    Decoders,
     Failure,
     InputRow,
     JobRow,
     Row,
     decode_fact,
-    decode_input,
-    decode_job,
-    decode_row,
 )
 from streams.engine.settle import Settled, floors, settle, way
 from streams.topology.plan import USER_CODE, Plan
@@ -105,28 +104,28 @@ class ScopeRows(msgspec.Struct):
     facts: dict[str, Any]
 
 
-def read_rows(rows: Mapping[str, bytes]) -> ScopeRows:
+def read_rows(rows: Mapping[str, bytes], decoders: Decoders = OWNED) -> ScopeRows:
     """Sorts the rows of a scope by what they are."""
     found = ScopeRows(None, InputRow(), {}, {}, {}, {}, {}, {})
     for part, data in rows.items():
         if part == "@job":
-            found.job = decode_job(data)
+            found.job = decoders.job(data)
         elif part == "@input":
-            found.input = decode_input(data)
+            found.input = decoders.input(data)
         elif part.startswith("@fact/"):
             found.facts[part[6:]] = decode_fact(data).value
         elif part.startswith("@"):
             continue
         elif "~" not in part:
-            found.stages[part] = decode_row(data)
+            found.stages[part] = decoders.row(data)
         else:
             path, _, kind = part.partition("~")
             if not kind:
-                found.parked[path] = decode_row(data)
+                found.parked[path] = decoders.row(data)
             elif kind == "dead":
-                found.dead[path] = decode_row(data)
+                found.dead[path] = decoders.row(data)
             else:
-                row = decode_row(data)
+                row = decoders.row(data)
                 table = found.arrivals if row.status == "WAITING" else found.fired
                 table.setdefault(path, {})[kind] = row
     return found
@@ -223,7 +222,11 @@ def job_view(
     job_id: str, plan: Plan, rows: Mapping[str, bytes], *, now: int | None = None
 ) -> JobView:
     """The job as users see it. `now` lets a running stage's duration grow."""
-    found = read_rows(rows)
+    return view_of(job_id, plan, read_rows(rows), now=now)
+
+
+def view_of(job_id: str, plan: Plan, found: ScopeRows, *, now: int | None = None) -> JobView:
+    """The same of rows that are read already."""
     settled = settled_rows(plan, found)
     over = found.job is not None and found.job.ended
     stages = {

@@ -20,7 +20,8 @@ async def scan(
     if not left:
         return
     reader = log.reader()
-    reader.assign({place: begin[place] for place in left})
+    # In the order of the places, not of a set: what is read is the same in every process.
+    reader.assign({place: begin[place] for place in marks if place in left})
     try:
         while left:
             for record in await reader.poll(1000, 0.25):

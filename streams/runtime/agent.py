@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -38,12 +38,15 @@ from streams.engine.rows import Failure, Row
 from streams.errors import EventError, LogUnavailable, StreamsError
 from streams.event import Event
 from streams.observe.logs import get_logger
+from streams.observe.metrics import Metrics
 from streams.runtime.comebacks import PASSING, Comebacks
 from streams.runtime.commit import Encoder, Origin
 from streams.runtime.control import ControlReader
 from streams.runtime.execution import CancelToken, Execution
+from streams.runtime.figures import DROPPED, PARKED, UNREADABLE, Figures, outcome_of
 from streams.runtime.group_commit import GroupCommit, Said
 from streams.runtime.runner import Job, Runner
+from streams.runtime.standing import Pulse
 from streams.topology.plan import USER_CODE, Naming, Part, Plan
 
 log = get_logger(__name__)
@@ -78,11 +81,14 @@ class Agent:
         partitions: int,
         stages: frozenset[str] | None = None,
         echo: Callable[[str, str, str], None] | None = None,
+        figures: Figures | None = None,
     ) -> None:
         self._log = source
         self._naming = naming
         self._control = control
         self._clock = clock
+        self._figures = figures or Figures(Metrics(), naming, clock)
+        self.pulse = Pulse(clock, f"pool {pool}")
         self._pool = pool
         self._worker = worker
         self._group = naming.pool_group(pool)
@@ -98,7 +104,7 @@ class Agent:
         self._begin()
 
     def _begin(self) -> None:
-        self._out = GroupCommit(self._clock, self._dispatch, self._said)
+        self._out = GroupCommit(self._clock, self._dispatch, self._said, self._figures)
         self._runner = Runner(
             self._naming,
             self._control.table,
@@ -107,6 +113,7 @@ class Agent:
             self._clock,
             self._worker,
             self._ended,
+            self._figures,
         )
         self._lanes: Lanes[Job] = Lanes(
             lambda job: job.part.path,
@@ -114,6 +121,8 @@ class Agent:
             self._limit,
         )
         self._alone = asyncio.Lock()
+        self._limits: dict[Any, int] = {}
+        """Of each part, until the plans change: it is asked for with every delivery."""
         self._plans_changed = False
         self._last_trim = self._clock.monotonic()
 
@@ -121,7 +130,7 @@ class Agent:
 
     async def run(self) -> None:
         """Works until `leave`; starts anew after anything that leaves doubt about what stands."""
-        comebacks = Comebacks(self._clock, "agent")
+        comebacks = Comebacks(self._clock, self.pulse.member)
         listeners = self._control.table.listeners
         listeners.append(self._control_changed)
         try:
@@ -129,6 +138,7 @@ class Agent:
                 try:
                     await self._live()
                 except PASSING as error:
+                    self.pulse.troubled(error)
                     await comebacks.after(error)
         finally:
             listeners.remove(self._control_changed)
@@ -144,11 +154,17 @@ class Agent:
         return frozenset(self._out.frontiers)
 
     @property
+    def frontiers(self) -> Mapping[TopicPartition, Frontier]:
+        """How far it is in each partition it owns."""
+        return self._out.frontiers
+
+    @property
     def in_hand(self) -> int:
         return len(self._runner.running) + self._lanes.waiting
 
     async def _live(self) -> None:
         self._begin()
+        self.pulse.began()
         self._apply_pauses()
         consumer = self._log.consumer(self._group, self._worker)
         producer = await self._log.producer(f"{self._group}.{self._worker}")
@@ -196,6 +212,7 @@ class Agent:
         consumer.resume([place for place in self._out.frontiers if place not in full])
         poll = await consumer.poll(500, 0.25)
         await self._change_owned(poll, producer)
+        self.pulse.went_round(assigned=self._out.membership is not None)
         for record in poll.records:
             self._receive(record)
         self._dispatch()
@@ -211,6 +228,7 @@ class Agent:
         }
 
     async def _change_owned(self, poll: Poll, producer: Producer) -> None:
+        self._figures.rebalanced(poll, self.pulse.member)
         self._forget(poll.lost)
         if poll.revoked:
             self._lanes.forget(lambda job: job.place in poll.revoked)
@@ -253,7 +271,8 @@ class Agent:
 
     def _receive(self, record: Record) -> None:
         """Reads one record and queues it; what cannot be read goes to the dead letters."""
-        frontier = self._out.frontiers.get(record.place)
+        place = record.place
+        frontier = self._out.frontiers.get(place)
         if frontier is None or not frontier.start(record.offset):
             return
         try:
@@ -273,10 +292,11 @@ class Agent:
             self._bury(record, EventError(reason, code="V047", field="part"))
             return
         if not self._is_mine(part) or self._control.table.stopped(delivery.root, delivery.epoch):
-            self._out.gather(record.place, record.offset, [])
+            counted = self._figures.finished(record.topic, DROPPED, part.path)
+            self._out.gather(record.place, record.offset, [], counted)
             return
         job = Job(
-            record.place, record.offset, event, delivery, plan, part, payload,
+            place, record.offset, event, delivery, plan, part, payload,
             CancelToken(), frontier,
         )  # fmt: skip
         if not self._is_deadly(frontier, job):
@@ -284,9 +304,17 @@ class Agent:
 
     def _bury(self, record: Record, error: Exception) -> None:
         code = error.code if isinstance(error, StreamsError) else "V048"
-        log.warning("event.dead", topic=record.topic, offset=record.offset, error=str(error))
+        log.warning(
+            "event.dead",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            code=code,
+            error=str(error),
+        )
         letter = self._encoder.dead_record(record, code, str(error), self._clock.now())
-        self._out.gather(record.place, record.offset, [letter])
+        counted = self._figures.finished(record.topic, UNREADABLE)
+        self._out.gather(record.place, record.offset, [letter], counted)
 
     def _not_here(self, record: Record, event: Event, delivery: Delivery, payload: Payload) -> None:
         """A plan this worker has not read yet: offered again later, never a dead letter."""
@@ -295,7 +323,8 @@ class Agent:
             flow, delivery.part, event, delivery, payload, NOT_HERE,
             attempt=delivery.attempt, reason="no-capable-worker",
         )  # fmt: skip
-        self._out.gather(record.place, record.offset, self._encoder.records(flow.actions))
+        counted = self._figures.finished(record.topic, PARKED, delivery.part)
+        self._out.gather(record.place, record.offset, self._encoder.records(flow.actions), counted)
 
     def _is_deadly(self, frontier: Frontier, job: Job) -> bool:
         """An event that has taken workers down with it is not run again for ever."""
@@ -307,7 +336,8 @@ class Agent:
         failure = Failure("S041", f"worker-died: {frontier.deaths} workers died while they ran it")
         d = job.delivery
         flow.fail(job.part, job.event, job.payload, failure, turn=d.turn, attempt=d.attempt)
-        self._out.gather(job.place, job.offset, self._encoder.records(flow.actions))
+        counted = self._figures.finished(job.place.topic, outcome_of(flow.actions), job.part.path)
+        self._out.gather(job.place, job.offset, self._encoder.records(flow.actions), counted)
         frontier.suspect, frontier.deaths = None, 0
         return True
 
@@ -321,7 +351,8 @@ class Agent:
                 self._lanes.done(job)
             elif self._control.table.stopped(job.delivery.root, job.delivery.epoch):
                 self._lanes.done(job)
-                self._out.gather(job.place, job.offset, [])
+                counted = self._figures.finished(job.place.topic, DROPPED, job.part.path)
+                self._out.gather(job.place, job.offset, [], counted)
             elif frontier.deaths >= 2:
                 self._runner.spawn(self._run_alone(job, frontier))
             else:
@@ -349,14 +380,17 @@ class Agent:
                 self._echo(job.delivery.root, path, text)
         self._lanes.done(job)
         if self._owns(job):
-            origin = Origin(job.place, job.offset)
-            self._out.gather(job.place, job.offset, self._encoder.records(flow.actions, origin))
+            records = self._encoder.records(flow.actions, Origin(job.place, job.offset))
+            outcome = outcome_of(flow.actions)
+            counted = self._figures.finished(job.place.topic, outcome, job.part.path)
+            self._out.gather(job.place, job.offset, records, counted)
 
     # -- what changes from outside ------------------------------------------------------------
 
     def _control_changed(self, key: str) -> None:
         if key.startswith("plan/"):
             self._plans_changed = True
+            self._limits.clear()
         elif key.startswith("pause/"):
             self._apply_pauses()
             self._dispatch()
@@ -378,8 +412,14 @@ class Agent:
         return part.pool == self._pool and (self._stages is None or part.path in self._stages)
 
     def _limit(self, path: Any) -> int:
-        plans = self._control.table.plans.values()
-        return max((p.by_path[path].concurrency for p in plans if path in p.by_path), default=1)
+        limit = self._limits.get(path)
+        if limit is None:
+            plans = self._control.table.plans.values()
+            limit = max(
+                (p.by_path[path].concurrency for p in plans if path in p.by_path), default=1
+            )
+            self._limits[path] = limit
+        return limit
 
     async def _watch(self) -> None:
         """Shows what runs long, and lets go of what does not heed a stop."""

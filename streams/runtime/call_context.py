@@ -33,13 +33,58 @@ def blobs_needed(prepared: Prepared, call: Call) -> list[BlobRef]:
     """References that must be values before the call. The job's data is left in the store when
     neither the stage's input nor a template is made of it: it may be 200 MB."""
     roots = prepared.roots
-    stages = call.payload.stages
-    wanted = [
-        result.out for path, result in stages.items() if path in prepared.needs or "stages" in roots
-    ]
-    if not prepared.needs or roots & _DATA:
-        wanted.append(call.payload.data)
-    return [ref for raw in wanted if (ref := blob_of(raw)) is not None]
+    every = "stages" in roots
+    found = []
+    for path, result in call.payload.stages.items():
+        if every or path in prepared.needs:
+            found.append(blob_of(result.out))
+    if not prepared.needs or not roots.isdisjoint(_DATA):
+        found.append(blob_of(call.payload.data))
+    return [ref for ref in found if ref is not None]
+
+
+class CallContext(StageContext):
+    """A context that says whose call it is when it is asked: most stages do not."""
+
+    __slots__ = ("_call",)
+
+    _call: Call
+
+    @classmethod
+    def of(cls, call: Call, config: Any, inputs: StageInputs, scope: CallScope) -> CallContext:
+        """The context of this call, without clock and `emit`. What is in `_TOLD` stays empty."""
+        ctx: CallContext = object.__new__(cls)
+        ctx._call = call
+        ctx.config = config
+        ctx.inputs = inputs
+        ctx.cancel = scope.token
+        ctx.attempt_log = scope.log
+        ctx.load_snapshot = scope.snapshot
+        ctx.ledger_view = call.payload.ledger
+        ctx._snapshot = ctx._log = ctx._timer = None
+        return ctx
+
+    def __getattr__(self, name: str) -> Any:
+        tell = _TOLD.get(name)
+        if tell is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = tell(self._call)
+        setattr(self, name, value)
+        return value
+
+
+_TOLD: Mapping[str, Callable[[Call], Any]] = {
+    "stage_name": lambda call: call.part.name or call.part.path,
+    "job_id": lambda call: call.job.id,
+    "tenant_id": lambda call: call.job.tenant,
+    "correlation_id": lambda call: str(call.event.extensions.get("correlationid", call.job.id)),
+    "pipeline_name": lambda call: call.plan.pipeline,
+    "pipeline_version": lambda call: call.plan.version,
+    "attempt": lambda call: call.job.attempt,
+    "event_id": lambda call: call.event.id,
+    "idempotency_key": lambda call: call.idempotency_key,
+}
+"""Fields of a context that are made of its call."""
 
 
 class CallScope:
@@ -83,31 +128,16 @@ class CallScope:
     def context(self, clock: Clock, emit: Emit | None) -> StageContext:
         """The author's view. Evaluates the config, which may raise."""
         prepared, call = self.prepared, self._call
-        job, plan, part = call.job, call.plan, call.part
-        return StageContext(
-            stage_name=part.name or part.path,
-            job_id=job.id,
-            tenant_id=job.tenant,
-            correlation_id=str(call.event.extensions.get("correlationid", job.id)),
-            pipeline_name=plan.pipeline,
-            pipeline_version=plan.version,
-            attempt=job.attempt,
-            event_id=call.event.id,
-            idempotency_key=call.idempotency_key,
-            config=prepared.config_for(self.names),
-            inputs=StageInputs(
-                LazyOutputs(call.payload.stages.keys(), self._output),
-                declared=prepared.declared,
-                aliases=prepared.aliases,
-                value=self.upstream,
-            ),
-            clock=clock,
-            cancel=self.token,
-            attempt_log=self.log,
-            load_snapshot=self.snapshot,
-            ledger_view=call.payload.ledger,
-            emit=None if emit is None else lambda type, data: emit(type, data, call),
+        inputs = StageInputs(
+            LazyOutputs(call.payload.stages.keys(), self._output),
+            declared=prepared.declared,
+            aliases=prepared.aliases,
+            value=self.upstream,
         )
+        ctx = CallContext.of(call, prepared.config_for(self.names), inputs, self)
+        ctx.clock = clock
+        ctx.emit = None if emit is None else lambda type, data: emit(type, data, call)
+        return ctx
 
     def upstream(self) -> Any:
         """The one dependency's value; of several a mapping; of none the submitted data."""

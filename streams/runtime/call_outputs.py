@@ -9,7 +9,7 @@ import msgspec
 
 from streams.authoring.faults import StageOutputError
 from streams.engine.rows import NULL
-from streams.outcome import Fail, Ok, Route
+from streams.outcome import Fail, Ok, Route, Verdict
 from streams.runtime.call_answers import encode, encode_metadata, verdict_of
 from streams.runtime.call_context import CallScope
 from streams.runtime.call_preparation import Prepared
@@ -17,16 +17,20 @@ from streams.runtime.call_values import Answer
 from streams.secrets import MASK, Secrets
 
 _OK = Ok()
+_NULL = bytes(NULL)
+_WITH_VALUE = (Ok, Route)
 
 
 def answer_of(prepared: Prepared, scope: CallScope, secrets: Secrets, given: Any) -> Answer:
     """The checked answer; raises `StageOutputError` where there can be none."""
+    if prepared.is_plain and not isinstance(given, Verdict) and not len(secrets):
+        return Answer(_OK, _NULL if given is None else encode(given))
     verdict = verdict_of(given)
     if isinstance(verdict, Fail):
         return Answer(
             msgspec.structs.replace(verdict, metadata={}), meta=_failed_meta(verdict, secrets)
         )
-    if not isinstance(verdict, Ok | Route):
+    if not isinstance(verdict, _WITH_VALUE):
         return Answer(verdict)
     meta = encode_metadata(verdict.metadata)
     value = verdict.value

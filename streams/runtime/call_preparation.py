@@ -60,15 +60,18 @@ class Prepared:
     ledger_in_upstream: bool = False
     opened: bool = True
     slow_calls: int = 0
+    is_batch: bool = field(init=False)
+    roots: frozenset[str] = field(init=False)
+    """What its templates read."""
+    is_plain: bool = field(init=False)
+    """Of its answer nothing but the value is looked at."""
 
-    @property
-    def is_batch(self) -> bool:
-        return is_batch(self.stage)
-
-    @property
-    def roots(self) -> frozenset[str]:
-        """What its templates read."""
-        return self.config.roots | self.sets.roots
+    def __post_init__(self) -> None:
+        metadata, part = self.metadata, self.part
+        handled = metadata.output_handler or metadata.output_counter
+        self.is_plain = not (handled or self.publishes or part.sets or part.keep)
+        self.is_batch = is_batch(self.stage)
+        self.roots = self.config.roots | self.sets.roots
 
     def config_for(self, names: Callable[[frozenset[str]], Mapping[str, Any]]) -> Any:
         """The config of one call."""

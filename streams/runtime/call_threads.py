@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Protocol
 
 from streams.clock import Clock
 
@@ -31,6 +31,14 @@ class Work:
         self.abandoned = False
         self.began: float | None = None
         """When a thread took it, by the clock's monotonic time: waiting for one is not running."""
+
+
+class Threading(Protocol):
+    """Where sync stages run. Production has `Threads`; a test driver may run them on the spot."""
+
+    def submit(self, run: Callable[[], Any]) -> Work: ...
+    def abandon(self, work: Work) -> None: ...
+    def close(self) -> int: ...
 
 
 class Threads:

@@ -9,7 +9,7 @@ import msgspec
 from streams.authoring.context import CancelToken
 from streams.engine.payload import JobIdentity, Payload
 from streams.engine.rows import NULL, Failure
-from streams.event import Event
+from streams.event import Event, idempotency_key
 from streams.outcome import Verdict
 from streams.topology.plan import Part, Plan
 
@@ -23,8 +23,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     payload: Payload
     job: JobIdentity
     queued_at: int = 0
-    idempotency_key: str = ""
     cancel: CancelToken = msgspec.field(default_factory=CancelToken)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every repeat of the same work; made when a stage asks for it."""
+        job = self.job
+        return idempotency_key(job.id, self.plan.digest, job.scope, self.part.path, 0)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ class Comebacks:
     async def after(self, error: LogError) -> None:
         """Returns when it is time to begin anew; raises the error if that would never end."""
         now = self._clock.monotonic()
-        log.warning(f"{self._who}.restarts", reason=str(error), code=error.code)
+        log.warning("member.restarts", member=self._who, code=error.code, error=error.message)
         if isinstance(error, Fenced):
             self._fences.append(now)
             if len(self._fences) == MOST_FENCES and now - self._fences[0] < WITHIN:

@@ -18,8 +18,7 @@ from streams.broker.port import (
 )
 from streams.codec import kafka
 from streams.engine.actions import Action, DeadLetter, Forget, Publish, PutControl, PutRow
-from streams.engine.rows import Address
-from streams.event import timestamp
+from streams.event_rules import timestamp
 from streams.topology.plan import Naming
 
 MOST_RECORDS = 5_000
@@ -33,7 +32,7 @@ class Origin(NamedTuple):
     offset: int
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def partition_of(scope: str, partitions: int) -> int:
     """The partition that everything of a scope is in. Never asked of the log."""
     return partition_for(scope.encode(), partitions)
@@ -56,7 +55,7 @@ class Encoder:
         if isinstance(action, PutRow):
             return Outgoing(
                 self._naming.ledger,
-                Address(action.scope, action.part).key,
+                f"{action.scope}|{action.part}".encode(),  # as `Address.key`, without the address
                 action.data,
                 (),
                 partition_of(action.scope, self._partitions),

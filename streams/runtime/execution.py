@@ -23,7 +23,7 @@ from streams.clock import Clock
 from streams.engine.payload import INLINE_LIMIT, reference
 from streams.engine.rows import NULL
 from streams.errors import StageError
-from streams.outcome import Cancel, Fail, Retry, Skip, Verdict
+from streams.outcome import Cancel, Fail, Ok, Retry, Skip, Verdict
 from streams.policies import Policies
 from streams.registry import StageRegistry
 from streams.runtime.call_context import CallScope, Emit, blobs_needed
@@ -32,7 +32,7 @@ from streams.runtime.call_failures import bounded, fail_of, failure_of, told, tr
 from streams.runtime.call_outputs import answer_of
 from streams.runtime.call_preparation import Prepared, prepare
 from streams.runtime.call_supervision import Watch
-from streams.runtime.call_threads import Threads
+from streams.runtime.call_threads import Threading, Threads
 from streams.runtime.call_values import Answer, Call, Outcome, Raised
 from streams.secrets import Secrets
 from streams.topology.plan import USER_CODE, Batch, Part, Plan
@@ -61,10 +61,11 @@ class Execution:
         clock: Clock,
         *,
         namespace: str = "streams",
-        threads: int = 32,
+        threads: int | Threading = 32,
         grace: float = GRACE,
         debug: bool = False,
         emit: Emit | None = None,
+        inline: int = INLINE_LIMIT,
     ) -> None:
         self._registry = registry
         self._blobs = blobs
@@ -75,8 +76,10 @@ class Execution:
         self._debug = debug
         """No time limits, and sync stages in the main thread: for `breakpoint()`."""
         self._emit = emit
+        self._inline = inline
+        """Bytes of an output that travel in the event; what is larger goes to the blob store."""
         self.policies = Policies()
-        self._threads = Threads(threads, clock)
+        self._threads = Threads(threads, clock) if isinstance(threads, int) else threads
         self._deadlines = Deadlines(clock)
         self._prepared: dict[tuple[str, str], Prepared] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
@@ -113,6 +116,11 @@ class Execution:
         """Whether `run_inline` may be used: the author promised it, and the stage is open."""
         prepared = self._prepared.get((plan.digest, part.path))
         return prepared is not None and prepared.inline and prepared.opened
+
+    def is_open(self, digest: str, path: str) -> bool:
+        """Whether the stage of that plan is ready to be called."""
+        prepared = self._prepared.get((digest, path))
+        return prepared is not None and prepared.opened
 
     # -- calls
 
@@ -160,7 +168,7 @@ class Execution:
                 raise StageOutputError("an inline stage returned something to be awaited")
             answer = answer_of(prepared, scope, self._secrets, given)
             out = msgspec.Raw(answer.data)
-            if len(answer.data) > INLINE_LIMIT:
+            if len(answer.data) > self._inline:
                 out = reference(self._blobs.put_now(self._prefix(call), answer.data))
         except BaseException as error:  # noqa: BLE001 - the boundary
             answer = Raised(error)
@@ -398,7 +406,7 @@ class Execution:
         out = NULL
         if isinstance(answer, Answer) and not call.cancel.cancelled:
             out = msgspec.Raw(answer.data)
-            if len(answer.data) > INLINE_LIMIT:
+            if len(answer.data) > self._inline:
                 try:
                     out = reference(await self._blobs.put(self._prefix(call), answer.data))
                 except Exception as error:  # noqa: BLE001 - the store is not the worker
@@ -414,26 +422,29 @@ class Execution:
         out: msgspec.Raw,
     ) -> Outcome:
         verdict, meta = self._verdict(answer, scope)
-        if call.cancel.cancelled:
+        cancelled = call.cancel.cancelled
+        if cancelled:
             reason = call.cancel.reason
             verdict, meta = (
                 Fail(f"cancelled: {reason}" if reason else "cancelled", "S030", False),
                 {},
             )
         verdict = self._redacted(verdict)
-        log = self._secrets.redact(scope.log.text())
-        failed = isinstance(verdict, Fail)
+        log = scope.log.text()
+        if log:
+            log = self._secrets.redact(log)
+        error = None
+        if isinstance(verdict, Fail):
+            error, out = failure_of(verdict, log, self._secrets.redact), NULL
         return Outcome(
             verdict=verdict,
-            out=NULL if failed else out,
+            out=out,
             meta=meta,
             started=started,
             ended=self._clock.now(),
             log=log,
-            error=failure_of(verdict, log, self._secrets.redact)
-            if isinstance(verdict, Fail)
-            else None,
-            cancelled=call.cancel.cancelled,
+            error=error,
+            cancelled=cancelled,
         )
 
     def _verdict(self, answer: Answer | Raised, scope: CallScope) -> tuple[Verdict, dict[str, Any]]:
@@ -446,6 +457,8 @@ class Execution:
 
     def _redacted(self, verdict: Any) -> Any:
         """The verdict without secrets in its words."""
+        if isinstance(verdict, Ok):
+            return verdict  # it has no words, and its value is judged elsewhere
         redact = self._secrets.redact
         if isinstance(verdict, Fail):
             return Fail(bounded(redact(verdict.message)), redact(verdict.code), verdict.retriable)

@@ -7,7 +7,7 @@ with every one of them (R1), taken from the frontiers at the moment it is built.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -22,9 +22,11 @@ from streams.broker.port import (
 )
 from streams.clock import Clock
 from streams.engine.frontier import Frontier
-from streams.errors import OutcomeUnknown, StreamsError, TransactionAborted
+from streams.errors import Fenced, OutcomeUnknown, StreamsError, TransactionAborted
 from streams.observe.logs import get_logger
+from streams.observe.metrics import Labels
 from streams.runtime.commit import MOST_RECORDS, transaction
+from streams.runtime.figures import Figures
 
 log = get_logger(__name__)
 
@@ -34,12 +36,26 @@ PATIENCE = 10
 
 async def commit_surely(producer: Producer, wanted: Transaction, clock: Clock) -> None:
     """Returns when it is visible. A known abort is repeated (R4); anything else is raised."""
+    try:
+        await _commit_patiently(producer, wanted, clock)
+    except OutcomeUnknown as error:
+        log.error("commit.unknown", code=error.code, error=error.message)
+        raise
+    except Fenced as error:
+        log.warning("commit.fenced", code=error.code, error=error.message)
+        raise
+    except StreamsError as error:
+        log.error("commit.failed", code=error.code, error=error.message)
+        raise
+
+
+async def _commit_patiently(producer: Producer, wanted: Transaction, clock: Clock) -> None:
     for attempt in range(PATIENCE):
         try:
             await producer.commit(wanted)
             return
         except TransactionAborted as error:
-            log.warning("commit.aborted", reason=str(error), attempt=attempt)
+            log.warning("commit.aborted", code=error.code, error=error.message, attempt=attempt)
             await clock.sleep(min(0.05 * 2**attempt, 2.0))
     raise OutcomeUnknown(f"the log refused the same transaction {PATIENCE} times")
 
@@ -50,6 +66,8 @@ class Gathered(msgspec.Struct):
     place: TopicPartition
     offset: int | None
     records: list[Outgoing]
+    counted: Labels | None = None
+    """What is counted of it, once it was committed."""
     said: asyncio.Future[bool] | None = None
     """Hears whether it was committed; False if the partition was given up before."""
 
@@ -68,13 +86,18 @@ class GroupCommit:
     """Frontiers of the owned partitions, and what waits to be committed for them."""
 
     def __init__(
-        self, clock: Clock, committed: Callable[[], None], said: dict[TopicPartition, Said]
+        self,
+        clock: Clock,
+        committed: Callable[[], None],
+        said: dict[TopicPartition, Said],
+        figures: Figures | None = None,
     ) -> None:
         self.frontiers: dict[TopicPartition, Frontier] = {}
         self.membership: Membership | None = None
         self._clock = clock
         self._committed = committed
         self._said = said
+        self._figures = figures
         self._gathered: deque[Gathered] = deque()
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
@@ -82,15 +105,21 @@ class GroupCommit:
         """Set by a commit that failed: the frontiers count its events as finished, so nothing of
         them may ever be committed again."""
 
-    def gather(self, place: TopicPartition, offset: int | None, records: list[Outgoing]) -> None:
+    def gather(
+        self,
+        place: TopicPartition,
+        offset: int | None,
+        records: list[Outgoing],
+        counted: Labels | None = None,
+    ) -> None:
         """Adds to the next transaction."""
-        self._add(Gathered(place, offset, records))
+        self._add(Gathered(place, offset, records, counted))
 
     async def say(self, place: TopicPartition) -> bool:
         """True when the partition's position, as it is now, has been committed; False when it was
         given up before."""
         said: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._add(Gathered(place, None, [], said))
+        self._add(Gathered(place, None, [], said=said))
         return await said
 
     def _add(self, each: Gathered) -> None:
@@ -116,6 +145,7 @@ class GroupCommit:
         records: list[Outgoing] = []
         touched: dict[TopicPartition, Frontier] = {}
         waiting: list[asyncio.Future[bool]] = []
+        counted: list[Labels] = []
         while self._gathered and len(records) < MOST_RECORDS:
             each = self._gathered.popleft()
             frontier = self.frontiers.get(each.place)
@@ -125,11 +155,13 @@ class GroupCommit:
             if each.offset is not None:
                 frontier.finish(each.offset)
             records += each.records
+            if each.counted is not None:
+                counted.append(each.counted)
             touched[each.place] = frontier
             if each.said is not None:
                 waiting.append(each.said)
         if touched:
-            await self._commit(producer, records, touched)
+            await self._commit(producer, records, touched, counted)
         for said in waiting:
             if not said.done():
                 said.set_result(True)
@@ -138,7 +170,7 @@ class GroupCommit:
         """Takes partitions over: says so in the offsets, so that a death can be counted."""
         async with self._one:
             self.frontiers.update(taken)
-            await self._commit(producer, [], taken)
+            await self._commit(producer, [], taken, [])
 
     async def give_up(self, producer: Producer, places: frozenset[TopicPartition]) -> None:
         """Commits what was gathered for these, says good-bye in their offsets, forgets them."""
@@ -149,8 +181,9 @@ class GroupCommit:
                     self.frontiers[each.place].finish(each.offset)
             leaving = {p: f for p, f in self.frontiers.items() if p in places}
             records = [record for each in ready for record in each.records]
+            counted = [each.counted for each in ready if each.counted is not None]
             self.forget(places)
-            await self._commit(producer, records, leaving, clean=True)
+            await self._commit(producer, records, leaving, counted, clean=True)
 
     def forget(self, places: Iterable[TopicPartition]) -> None:
         """These belong to somebody else now."""
@@ -170,6 +203,7 @@ class GroupCommit:
         producer: Producer,
         records: list[Outgoing],
         frontiers: Mapping[TopicPartition, Frontier],
+        counted: list[Labels],
         *,
         clean: bool = False,
     ) -> None:
@@ -190,6 +224,8 @@ class GroupCommit:
         self._doubt = None
         for place, position in wanted.offsets.items():
             self._said[place].known = position
+        if self._figures is not None:
+            self._figures.committed(records, Counter(counted))
 
 
 def _answer(each: Gathered, committed: bool) -> None:

@@ -22,10 +22,12 @@ from streams.engine.retrying import IN_PLACE, delay_after
 from streams.engine.routing import Answer, route, tried
 from streams.engine.rows import Failure
 from streams.errors import ExpressionError
-from streams.event import Event, idempotency_key
+from streams.event import Event
+from streams.observe.metrics import ASKED, reason_of
 from streams.outcome import Fail, Retry
 from streams.runtime.control import ControlTable
 from streams.runtime.execution import Call, CancelToken, Execution, Outcome
+from streams.runtime.figures import Figures
 from streams.topology.plan import Naming, Part, Plan
 
 
@@ -61,6 +63,7 @@ class Runner:
         clock: Clock,
         worker: str,
         ended: Callable[[Job, Flow], None],
+        figures: Figures | None = None,
     ) -> None:
         self._naming = naming
         self._control = control
@@ -69,6 +72,7 @@ class Runner:
         self._clock = clock
         self._worker = worker
         self._ended = ended
+        self._figures = figures
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: dict[tuple[str, str], list[Job]] = {}
         self.running: dict[Job, None] = {}
@@ -126,7 +130,8 @@ class Runner:
             if not self._wanted(job, flow):
                 self._end(job, flow)
                 return
-            outcome = self._execution.run_inline(self._call(job))
+            outcome = self._execution.run_inline(self._call(job, flow))
+            self._tell_called(job, outcome)
             delay = self._delay(job, outcome)
             if delay is not None and delay <= IN_PLACE:
                 self._count(job, outcome)
@@ -138,11 +143,11 @@ class Runner:
             return
         self._end(job, flow)
 
-    async def run(self, job: Job, wait: float = 0.0) -> None:
-        """Runs a job, again in place after short delays, until something follows from it."""
+    async def run(self, job: Job, wait: float = 0.0, outcome: Outcome | None = None) -> None:
+        """Runs a job, again in place after short delays, until something follows from it. With an
+        outcome it has been called already."""
         self.running[job] = None
         blobs: dict[str, Any] = {}
-        outcome: Outcome | None = None
         while True:
             flow = self.flow(job.plan, job.delivery, blobs)
             try:
@@ -151,7 +156,8 @@ class Runner:
                         break
                     if wait:
                         await self._wait(job, wait)
-                    outcome = await self._execution.run(self._call(job))
+                    outcome = await self._execution.run(self._call(job, flow))
+                    self._tell_called(job, outcome)
                 delay = self._delay(job, outcome)
                 if delay is not None and delay <= IN_PLACE and not job.cancel.cancelled:
                     self._count(job, outcome)
@@ -188,16 +194,15 @@ class Runner:
                 task.cancel()
             await asyncio.gather(stopped, passed, return_exceptions=True)
 
-    def _call(self, job: Job) -> Call:
+    def _call(self, job: Job, flow: Flow) -> Call:
         d = job.delivery
         return Call(
             plan=job.plan,
             part=job.part,
             event=job.event,
             payload=job.payload,
-            job=self.flow(job.plan, d).identity(d.turn, d.attempt),
+            job=flow.identity(d.turn, d.attempt),
             queued_at=d.time,
-            idempotency_key=idempotency_key(d.root, d.digest, d.scope, d.part, 0),
             cancel=job.cancel,
         )
 
@@ -237,6 +242,7 @@ class Runner:
 
     def _count(self, job: Job, outcome: Outcome) -> None:
         """Spends the attempt; same turn, nothing is written. A `retry` verdict spends none."""
+        self._tell_again(job, outcome)
         if not isinstance(outcome.verdict, Retry):
             job.payload = tried(job.delivery, job.payload, self._answer(job, outcome))
             job.delivery = msgspec.structs.replace(job.delivery, attempt=job.delivery.attempt + 1)
@@ -257,6 +263,18 @@ class Runner:
         flow.now = self._clock.now()
         answer = self._answer(job, outcome)
         route(flow, job.part, job.event, job.delivery, job.payload, answer, delay)
+        if delay is not None and not answer.stopped:
+            self._tell_again(job, outcome)
+
+    def _tell_called(self, job: Job, outcome: Outcome) -> None:
+        if self._figures is not None:
+            self._figures.called(job.part.path, outcome.started, outcome.ended)
+
+    def _tell_again(self, job: Job, outcome: Outcome) -> None:
+        if self._figures is not None:
+            verdict = outcome.verdict
+            reason = reason_of(verdict.code) if isinstance(verdict, Fail) else ASKED
+            self._figures.again(job.part.path, reason)
 
     def _end(self, job: Job, flow: Flow) -> None:
         self.running.pop(job, None)
@@ -297,8 +315,10 @@ class Runner:
                     self._end(job, flow)
             except BlobMissing:
                 self.spawn(self.run(job))
-        outcomes = await self._execution.run_batch([self._call(job) for job in ready])
+        calls = [self._call(job, self.flow(job.plan, job.delivery)) for job in ready]
+        outcomes = await self._execution.run_batch(calls)
         for job, outcome in zip(ready, outcomes, strict=True):
+            self._tell_called(job, outcome)
             delay = self._delay(job, outcome)
             if delay is not None and delay <= IN_PLACE:
                 self._count(job, outcome)

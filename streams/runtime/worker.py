@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from streams.blobs import BlobStore
-from streams.broker.port import Log
+from streams.broker.port import Log, TopicPartition
 from streams.clock import Clock
-from streams.observe.logs import get_logger
+from streams.engine.frontier import Frontier
+from streams.errors import StreamsError
+from streams.observe.logs import bound, get_logger
+from streams.observe.metrics import Metrics
 from streams.runtime.agent import Agent
 from streams.runtime.control import ControlReader
 from streams.runtime.execution import Execution
+from streams.runtime.figures import Figures
+from streams.runtime.gauges import Lag, LagMeter, Looked
 from streams.runtime.keeper import Keeper
+from streams.runtime.standing import Reason
 from streams.topology.plan import USER_CODE, Naming, Part
 
 log = get_logger(__name__)
@@ -48,8 +54,11 @@ class Worker:
         snapshots: Path | None = None,
         drain_seconds: float = 30.0,
         echo: Echo | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._log = source
+        self._figures = Figures(metrics or Metrics(), naming, clock)
+        self._lag = LagMeter(source, clock)
         self._naming = naming
         self._execution = execution
         self._blobs = blobs
@@ -68,9 +77,27 @@ class Worker:
         self._leaving = asyncio.Event()
         self._prepared: set[str] = set()
         self._members: set[asyncio.Task[None]] = set()
+        self._opening = True
+        """The stages of the newest plan are being made ready, or have not been seen yet."""
+        self._not_open: dict[tuple[str, str], str] = {}
+        """Plan and stage → code of the fault that kept it from opening."""
+        self._was_ready = False
 
     async def run(self) -> None:
         """Returns after `leave`; a fault of the runtime ends it with that error."""
+        with bound(pipeline=self._naming.pipeline, worker=self._name):
+            log.info("worker.started", keeper=self._with_keeper)
+            try:
+                await self._run()
+            except StreamsError as error:
+                log.error("worker.failed", code=error.code, error=error.message)
+                raise
+            except Exception:
+                log.exception("worker.failed")
+                raise
+            log.info("worker.stopped")
+
+    async def _run(self) -> None:
         leaving = asyncio.create_task(self._leaving.wait(), name="leaving")
         minding = None
         try:
@@ -82,6 +109,7 @@ class Worker:
             minding = asyncio.create_task(self._mind_plans(), name="plans")
             await self._watch({minding, self.control.following}, leaving)
             minding.cancel()
+            log.info("worker.draining", in_hand=self._in_hand)
             await self._drain(self._members)
         finally:
             ours = [task for task in (*self._members, leaving, minding) if task is not None]
@@ -102,6 +130,69 @@ class Worker:
             for task in working:
                 if task.done():
                     task.result()
+            if not leaving.done():
+                self._tell_standing()
+
+    @property
+    def pipeline(self) -> str:
+        return self._naming.pipeline
+
+    @property
+    def _in_hand(self) -> int:
+        return sum(agent.in_hand for agent in self.agents.values())
+
+    def standing(self) -> list[Reason]:
+        """Why it is not ready; nothing if it is."""
+        pipeline = self._naming.pipeline
+        if self._leaving.is_set():
+            return [Reason("draining", pipeline)]
+        if self.control.following is None or (self._with_keeper and self.keeper is None):
+            return [Reason("starting", pipeline)]
+        found = [Reason("opening-stages", pipeline)] if self._opening else []
+        found += [
+            Reason("stage-not-open", pipeline, detail=f"{path}: {code}")
+            for (digest, path), code in self._not_open.items()
+            if digest == self.control.table.active and not self._execution.is_open(digest, path)
+        ]
+        for agent in self.agents.values():
+            found += agent.pulse.reasons(pipeline)
+        if self.keeper is not None:
+            reading = ", ".join(
+                f"partition {partition} at {restore.position:,} of {restore.end:,}"
+                for partition, restore in self.keeper.restoring.items()
+            )
+            found += self.keeper.pulse.reasons(pipeline, reading)
+        return found
+
+    def _tell_standing(self) -> None:
+        reasons = self.standing()
+        if self._was_ready == (not reasons):
+            return
+        self._was_ready = not reasons
+        if reasons:
+            why = sorted({each.reason for each in reasons})
+            log.info("worker.unready", reasons=why)
+        else:
+            log.info("worker.ready")
+
+    def look(self, looked: Looked) -> None:
+        """Adds its figures of this moment."""
+        pipeline = self._naming.pipeline
+        for agent in self.agents.values():
+            looked.in_hand(pipeline, agent.frontiers)
+        if self.keeper is not None:
+            looked.in_hand(pipeline, self.keeper.frontiers)
+            plans = self.control.table.plans.values()
+            looked.of_keeper(pipeline, self.keeper, plans, self._clock.monotonic())
+
+    async def lag(self) -> Mapping[TopicPartition, Lag]:
+        """How far it is behind, in the partitions it owns; nothing while the log does not say."""
+        owned: dict[TopicPartition, Frontier] = {}
+        for agent in self.agents.values():
+            owned.update(agent.frontiers)
+        if self.keeper is not None:
+            owned.update(self.keeper.frontiers)
+        return await self._lag.measure(owned)
 
     async def _mind_plans(self) -> None:
         """Gets the stages of new plans ready, and starts agents for their pools. Beside everything
@@ -109,6 +200,7 @@ class Worker:
         while True:
             await self._prepare()
             self._members |= self._new_agents()
+            self._opening = False
             await self._clock.sleep(LOOK_EVERY)
 
     def leave(self) -> None:
@@ -124,9 +216,11 @@ class Worker:
             if digest in self._prepared:
                 continue
             self._prepared.add(digest)
+            self._opening = True
             mine = [part.path for part in plan.parts if self._serves(part)]
             for path, fault in (await self._execution.prepare(plan, mine)).items():
-                log.error("stage.not_ready", stage=path, code=fault.code, reason=fault.message)
+                self._not_open[digest, path] = fault.code
+                log.error("stage.not_ready", stage=path, code=fault.code, error=fault.message)
 
     def _serves(self, part: Part) -> bool:
         return (
@@ -146,6 +240,7 @@ class Worker:
             blobs=self._blobs,
             snapshots=self._snapshots,
             echo=self._echo,
+            figures=self._figures,
         )
 
     def _new_agents(self) -> set[asyncio.Task[None]]:
@@ -170,6 +265,7 @@ class Worker:
                 partitions=self._partitions,
                 stages=self._stages,
                 echo=self._echo,
+                figures=self._figures,
             )
             started.add(asyncio.create_task(agent.run(), name=f"agent.{pool}"))
         return started

@@ -218,7 +218,14 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
 
     def default_taken(self, path: str) -> tuple[str, ...]:
         """Where a part that ended well goes on, unless its verdict says otherwise."""
-        return tuple(e.to for e in self.by_path[path].edges if e.kind == "next")
+        return self._taken[path]
+
+    @cached_property
+    def _taken(self) -> dict[str, tuple[str, ...]]:
+        return {
+            part.path: tuple(edge.to for edge in part.edges if edge.kind == "next")
+            for part in self.parts
+        }
 
     @classmethod
     def decode(cls, data: bytes) -> Plan:
@@ -228,40 +235,40 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
 _decoder = msgspec.json.Decoder(Plan)
 
 
-class Naming(msgspec.Struct, frozen=True):
-    """Names of everything a pipeline owns in the log."""
+class Naming(msgspec.Struct, frozen=True, dict=True):
+    """Names of everything a pipeline owns in the log. Each is made once: every record needs one."""
 
     namespace: str
     pipeline: str
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         return f"{self.namespace}.{self.pipeline}"
 
     def stage(self, path: str) -> str:
         return f"{self.prefix}.{path.replace('/', '.')}"
 
-    @property
+    @cached_property
     def intake(self) -> str:
         return f"{self.prefix}.intake"
 
-    @property
+    @cached_property
     def hold(self) -> str:
         return f"{self.prefix}.hold"
 
-    @property
+    @cached_property
     def ledger(self) -> str:
         return f"{self.prefix}.ledger"
 
-    @property
+    @cached_property
     def control(self) -> str:
         return f"{self.prefix}.control"
 
-    @property
+    @cached_property
     def done(self) -> str:
         return f"{self.prefix}.done"
 
-    @property
+    @cached_property
     def dead(self) -> str:
         return f"{self.prefix}.dead"
 

@@ -14,6 +14,7 @@ HEAVY = [
     "fastapi",
     "fsspec",
     "numpy",
+    "prometheus_client",
     "rich",
     "ruamel",
     "sqlite3",

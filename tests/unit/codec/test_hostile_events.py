@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from streams.codec import http, kafka, structured
 from streams.codec.strict_json import check_data
 from streams.errors import EventError
-from streams.event import Event, canonical, fingerprint, strip_engine_extensions
+from streams.event import Event, fingerprint, strip_engine_extensions
+from streams.event_rules import canonical
 
 GOOD: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from streams.engine.messages import cause_of, cause_text
 from streams.engine.rows import (
     NULL,
+    OWNED,
+    SHARED,
     Address,
     Attempt,
     FactRow,
@@ -103,3 +105,27 @@ def test_a_cause_names_a_part_and_the_order_of_its_row(order):
     """K4: written in the same transaction."""
     assert cause_of(cause_text("until#2/inner", order)) == ("until#2/inner", order)
     assert cause_of("") is None
+
+
+def test_shared_decoders_give_one_value_for_the_same_bytes_and_no_other():
+    """A keeper reads a row several times in one decision; what is handed out is never shared."""
+    data, equal = encode(Row("SUCCESS", meta={"a": 1})), encode(Row("SUCCESS", meta={"a": 1}))
+    first = SHARED.row(data)
+    assert SHARED.row(data) is first
+    assert SHARED.row(equal) == first
+    assert OWNED.row(data) is not OWNED.row(data)
+    assert SHARED.row(encode(Row("FAILED"))).status == "FAILED"
+
+
+def test_shared_decoders_do_not_keep_large_rows():
+    """4,096 bytes are small; memory stays bounded."""
+    data = encode(Row("SUCCESS", meta={"a": "x" * 5_000}))
+    assert SHARED.row(data) == SHARED.row(data)
+    assert SHARED.row(data) is not SHARED.row(data)
+
+
+def test_shared_decoders_forget_and_go_on():
+    """Past the bound all is forgotten; a value is still that of its bytes."""
+    rows = [encode(Row("SUCCESS", n=n)) for n in range(1_500)]
+    assert [SHARED.row(data).n for data in rows] == list(range(1_500))
+    assert [SHARED.row(data).n for data in rows] == list(range(1_500))

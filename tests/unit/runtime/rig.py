@@ -12,7 +12,7 @@ import msgspec
 
 from streams.blobs import BlobStore
 from streams.broker.local import LocalLog
-from streams.broker.port import Outgoing, TopicPartition
+from streams.broker.port import Outgoing
 from streams.clock import ManualClock
 from streams.codec import kafka
 from streams.engine.messages import SIGNAL, SUBMIT
@@ -32,6 +32,7 @@ from streams.stage import stage
 from streams.testing.faults import FaultyLog
 from streams.topology.check import check_text
 from streams.topology.plan import Naming
+from tests.unit.runtime.row_guard import SigningLog, judge_rows, read_all
 
 NAMING = Naming("t", "p")
 ENDED = {"succeeded", "skipped", "failed", "cancelled"}
@@ -43,7 +44,8 @@ class Rig:
     def __init__(self, folder, *topologies, stages=None, clock=None, partitions=1, inner=None):
         self.clock = clock or ManualClock()
         self.virtual = isinstance(self.clock, ManualClock)
-        self.log = FaultyLog(inner or LocalLog.open(None, clock=self.clock), self.clock)
+        signed = SigningLog(inner or LocalLog.open(None, clock=self.clock))
+        self.log = FaultyLog(signed, self.clock)
         self.folder = folder
         self.blobs = BlobStore(str(folder / "blobs"))
         self.partitions = partitions
@@ -76,13 +78,17 @@ class Rig:
             await self.apply(plan)
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, failure, *_):
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for execution in self.executions:
             await execution.close()
-        await self.log.close()
+        try:
+            if failure is None:
+                await judge_rows(self.log.inner, NAMING)
+        finally:
+            await self.log.close()
 
     async def apply(self, plan):
         await apply(self.log, NAMING, plan, self.clock, self.partitions)
@@ -234,16 +240,7 @@ class Rig:
 
     async def records(self, topic):
         """All that stands in a topic, in the order of its partitions."""
-        spec = (await self.log.topics())[topic]
-        places = [TopicPartition(topic, p) for p in range(spec.partitions)]
-        marks = await self.log.watermarks(places)
-        reader = self.log.inner.reader()
-        reader.assign({place: marks[place].low for place in places})
-        found = []
-        while any(reader.position(place) < marks[place].high for place in places):
-            found += await reader.poll(10_000, 0)
-        await reader.close()
-        return found
+        return await read_all(self.log.inner, topic)
 
     async def rows(self, job="j"):
         table = LedgerTable()

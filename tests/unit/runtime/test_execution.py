@@ -72,7 +72,6 @@ class Bench:
             event=Event(id="e1", source="s", type="t", extensions={"correlationid": "c1"}),
             payload=payload or Payload(params={"p": 1}, data=raw(data), stages=stages),
             job=job,
-            idempotency_key="key-1",
             **fields,
         )
 
@@ -556,7 +555,7 @@ async def test_the_context_says_who_and_what(bench):
     assert value(await bench.execution.run(bench.call(part, payload=payload))) == {
         "who": ["job-1", "acme", "c1", 2, "e1"],
         "what": ["The Work", "pipe", "1"],
-        "key": "key-1",
+        "key": "0a9c79aa-f4f8-548b-86a7-839e67a1453d",
         "snapshot": [1, "acme", "u1"],
         "text": "Hello!",
         "ledger": {"a": 1},

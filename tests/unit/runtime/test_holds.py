@@ -53,7 +53,8 @@ def test_a_gate_that_ended_is_found_no_more(index, table):
     assert index.waiting_for("ready") == []
     assert not index.has_gates("j")
     assert index.next_due() is None
-    assert index._by_fact == index._facts_of == index._gates == index._due == {}
+    assert index._by_fact == index._gates == {}
+    assert len(index) == 0
 
 
 def test_a_gate_that_is_entered_again_is_found_once(index, table):

@@ -21,11 +21,11 @@ def test_an_anchor_bomb_is_refused_at_once():
     lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
     for before, name in zip("abcdefgh", "bcdefghi", strict=True):
         lines.append(f"{name}: &{name} [{','.join(['*' + before] * 9)}]")
-    begin = time.perf_counter()
+    begin = time.thread_time()
 
     found = only("\n".join(lines), "T103")
 
-    assert time.perf_counter() - begin < 1
+    assert time.thread_time() - begin < 1
     assert found.line == 6
 
 
@@ -403,11 +403,11 @@ def test_a_file_of_200_stages_is_checked_within_a_second():
         f"    if: ${{{{ stages.s{n - 1}.ok == {n} }}}}\n    config: {{a: 1, b: [1, 2, 3]}}\n"
         for n in range(1, 200)
     )
-    begin = time.perf_counter()
+    begin = time.thread_time()
 
     plan_of("stages:\n  - {name: s0, type: x}\n" + stages)
 
-    assert time.perf_counter() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 WHOLE = """pipeline: p
