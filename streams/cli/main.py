@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from streams.cli import control, deadletter, events, gate, inspect, job, run, topology
+from streams.cli import (
+    control,
+    deadletter,
+    events,
+    gate,
+    inspect,
+    job,
+    run,
+    testing,
+    topology,
+)
 from streams.cli.failing import Verbs
 
 app = typer.Typer(
@@ -17,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group in (topology.app, run.app, job.app, events.app, control.app, inspect.app):
+for group in (topology.app, run.app, job.app, events.app, control.app, inspect.app, testing.app):
     app.registered_commands += group.registered_commands
 app.add_typer(gate.app, name="gate")
 app.add_typer(control.facts, name="fact")
