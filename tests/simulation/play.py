@@ -398,8 +398,8 @@ class Play:
 
     def ended(self, job):
         for _, keeper in self.keepers():
-            for state in keeper._states.values():
-                data = state.table.rows(job).get("@job")
+            for owned in keeper._states.values():
+                data = owned.table.rows(job).get("@job")
                 if data is not None and head(data).status in ENDED:
                     return True
         return False

@@ -13,10 +13,10 @@ from streams.broker.port import Transaction
 from streams.engine import intake
 from streams.engine.frontier import Frontier
 from streams.errors import OutcomeUnknown
-from streams.ledger.table import LedgerTable
 from streams.runtime import group_commit, keeper
 from streams.runtime.restoring import Restorer
 from streams.runtime.timekeeping import LogTime
+from streams.testing.simulated_log import ProcessLog
 from streams.topology.plan import Naming
 
 
@@ -110,17 +110,36 @@ def rows_before_outputs(patch):
     )
 
 
+class Counting:
+    """A reader that takes the number of records it was given for its position."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.poll, self.close = self._poll, inner.close
+        self.at = {}
+
+    def assign(self, positions):
+        self.at = dict(positions)
+        self.inner.assign(positions)
+
+    async def _poll(self, most, timeout):
+        records = await self.inner.poll(most, timeout)
+        for record in records:
+            self.at[record.place] += 1
+        return records
+
+    def position(self, place):
+        return self.at[place]
+
+
 def recovery_by_counting(patch):
-    """The table is read until as many records came as the offsets promise, or nothing comes."""
-    restore = Restorer.restore
+    """A table is whole when as many records came as its offsets promise."""
+    restore, reader = Restorer.restore, ProcessLog.reader
 
     async def counted(self, partition):
-        state = await restore(self, partition)
-        left = list(state.table.scopes())
-        for scope in left[len(left) // 2 :]:
-            for part in list(state.table.rows(scope)):
-                state.table.committed(scope, part, None)
-        return state
+        with patch.context() as more:
+            more.setattr(ProcessLog, "reader", lambda log: Counting(reader(log)))
+            return await restore(self, partition)
 
     patch.setattr(Restorer, "restore", counted)
 
@@ -133,17 +152,6 @@ def dead_letters_outside(patch):
         lambda wanted: Transaction(only(wanted, dead)),
         lambda wanted: Transaction(without(wanted, dead), wanted.offsets, wanted.membership),
     )
-
-
-def older_rows_win(patch):
-    """Whatever row is read last stands, whatever its version."""
-    read = LedgerTable.read
-
-    def reading(self, key, data, offset):
-        self._unread.clear()
-        return read(self, key, data, offset)
-
-    patch.setattr(LedgerTable, "read", reading)
 
 
 def submits_again(patch):
