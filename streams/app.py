@@ -70,15 +70,16 @@ class App:
         """Loads and checks every file; raises `TopologyError` with all faults of all files."""
         from streams.plugins import discover, load_plugins
         from streams.registry import StageRegistry
-        from streams.topology.load import load_files, plugin_callables
+        from streams.topology.load import load_files, plugin_callables, read_files
 
         chosen = settings or Settings.load()
         paths = [Path(found) for pattern in patterns for found in _expand(pattern)]
         registry = StageRegistry()
         discover(registry)
         roots = sorted({path.resolve().parent for path in paths})
-        load_plugins(registry, plugin_callables(paths), roots=roots)
-        topologies = load_files(paths, registry)
+        files = read_files(paths)
+        load_plugins(registry, plugin_callables(files), roots=roots)
+        topologies = load_files(files, registry)
         return cls(topologies, registry, chosen, clock=clock, log=log)
 
     def require_secrets(self) -> None:

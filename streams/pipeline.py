@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import inspect
 import json
 import re
@@ -239,7 +238,7 @@ class StageGraph:
         snapshot: Callable[[], ContextSnapshot] | None = None
         if ctx is not None:
             params, data = _given_with(ctx, params, data)
-            snapshot = functools.cache(functools.partial(self._snapshot, ctx, params, data))
+            snapshot = _Shown(self.plan.pipeline, ctx, params, data)
             data = _submitted(ctx, data)
         deadline = None if timeout is None else self._clock.now() + round(timeout * 1000)
         if durable:
@@ -273,13 +272,6 @@ class StageGraph:
 
         secrets = Secrets.load(environment(), Settings.load().secrets_dir)
         return Host(self.plan, self.registry, self._clock, secrets)
-
-    def _snapshot(
-        self, ctx: ContextSnapshot, params: Mapping[str, Any], data: Any
-    ) -> ContextSnapshot:
-        """What the stages see of `ctx`, with what was given beside it."""
-        topology = ctx.topology or self.plan.pipeline
-        return dataclasses.replace(ctx, topology=topology, params=params, data=data)
 
     # -- on the embedded log ----------------------------------------------------------------
 
@@ -332,6 +324,29 @@ class StageGraph:
         return Results(
             job, view.status, view.reason, view.error, self._paths, self.plan, lambda: view, outputs
         )
+
+
+class _Shown:
+    """What the stages see of `ctx`, with what was given beside it: made when one looks."""
+
+    __slots__ = ("_ctx", "_data", "_made", "_params", "_pipeline")
+
+    def __init__(
+        self, pipeline: str, ctx: ContextSnapshot, params: Mapping[str, Any], data: Any
+    ) -> None:
+        self._pipeline = pipeline
+        self._ctx = ctx
+        self._params = params
+        self._data = data
+        self._made: ContextSnapshot | None = None
+
+    def __call__(self) -> ContextSnapshot:
+        if self._made is None:
+            topology = self._ctx.topology or self._pipeline
+            self._made = dataclasses.replace(
+                self._ctx, topology=topology, params=self._params, data=self._data
+            )
+        return self._made
 
 
 SOURCE = "/streams/pipeline"

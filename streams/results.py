@@ -116,6 +116,8 @@ class Results(Mapping[str, StageResult]):
         self._plan = plan
         self._view = view
         self._outputs = outputs
+        self._made: dict[str, StageResult] = {}
+        """Those that were looked at."""
 
     @property
     def ok(self) -> bool:
@@ -165,7 +167,12 @@ class Results(Mapping[str, StageResult]):
         return PipelineError(message, stage=stage, error=error, results=self)
 
     def __getitem__(self, stage: str) -> StageResult:
-        return self._all[stage]
+        made = self._made.get(stage)
+        if made is None:
+            path = self._paths[stage]
+            made = StageResult(stage, self.view.stages[path], self._output(path))
+            self._made[stage] = made
+        return made
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
@@ -175,14 +182,6 @@ class Results(Mapping[str, StageResult]):
 
     def __repr__(self) -> str:
         return f"<Results {self.job}: {self.status}>"
-
-    @cached_property
-    def _all(self) -> dict[str, StageResult]:
-        stages = self.view.stages
-        return {
-            name: StageResult(name, stages[path], self._output(path))
-            for name, path in self._paths.items()
-        }
 
     def _output(self, path: str) -> bytes | None:
         nothing = None if self._plan.by_path[path].kind in USER_CODE else b"null"

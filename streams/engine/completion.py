@@ -29,28 +29,30 @@ def follow(turn: Turn, scope: str) -> None:
     that read a changed row open, the job ends."""
     while True:
         arrivals.drain(turn)
-        settle_scope(turn, scope)
+        if settle_scope(turn, scope):
+            return  # Its gates have ended with it.
         if not gates.look_again(turn, scope, since_change=True):
             return
 
 
-def settle_scope(turn: Turn, scope: str) -> None:
-    """Fires the joins that became ready and closes the job if nothing of it is open."""
+def settle_scope(turn: Turn, scope: str) -> bool:
+    """Fires the joins that became ready and closes the job if nothing of it is open. True if it is
+    over, so that nothing follows any more."""
     while True:
         rows = turn.read(scope)
         job = rows.job
         if job is None or job.ended:
-            return
+            return True
         if job.stopping is not None:
             conclude(turn, scope)
-            return
+            return False
         plan = turn.plan(job.plan)
         if not _fire_joins(turn, plan, scope, rows):
             break
     if not rows.stages and plan.parts:
-        return  # Nothing has ended yet.
+        return False  # Nothing has ended yet.
     if rows.arrivals and not job.restarts and not _has_bad_end(rows):
-        return  # A join that waits for another way in is open.
+        return False  # A join that waits for another way in is open.
     settled = settled_rows(plan, rows)
     if settled.failed:
         failed = rows.stages[settled.failed[0]]
@@ -66,6 +68,8 @@ def settle_scope(turn: Turn, scope: str) -> None:
         stop(turn, scope, "CANCELLED", reason=reason)
     elif settled.complete:
         complete(turn, scope, rows, _good_end(plan, rows))
+        return True
+    return False
 
 
 def _fire_joins(turn: Turn, plan: Plan, scope: str, rows: ScopeRows) -> bool:

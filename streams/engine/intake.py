@@ -59,21 +59,37 @@ def submit(turn: Turn, event: Event, job_id: str) -> None:
         )
     plan = turn.active
     snapshot, deadline = _snapshot(plan, event)
+    tenant = str(event.extensions.get("tenant", ""))
+    begin(turn, plan, job_id, snapshot, event.id, deadline=deadline, digest=digest, tenant=tenant)
+
+
+def begin(
+    turn: Turn,
+    plan: Plan,
+    job_id: str,
+    snapshot: InputRow,
+    parent: str,
+    *,
+    deadline: int | None = None,
+    digest: str = "",
+    tenant: str = "",
+) -> None:
+    """Starts a job that is not there from what was submitted. `parent`: the submission's id."""
     job = JobRow(
         "RUNNING",
         phase=1,
         plan=plan.digest,
         root=job_id,
         digest=digest,
-        source=event.source,
+        source=snapshot.source,
         created=turn.now,
         updated=turn.now,
         deadline=deadline or (turn.now + plan.deadline_ms if plan.deadline_ms else None),
-        tenant=str(event.extensions.get("tenant", "")),
+        tenant=tenant,
     )
     turn.put(job_id, "@input", snapshot)
     turn.put(job_id, "@job", job)
-    _begin(turn, plan, job_id, job, snapshot, event)
+    _enter(turn, plan, job_id, job, snapshot, parent)
     signals.apply_early(turn, job_id)
     completion.follow(turn, job_id)
 
@@ -90,12 +106,8 @@ def _snapshot(plan: Plan, event: Event) -> tuple[InputRow, int | None]:
     else:
         data, deadline = foreign_data(event), None
         given = _declared(plan, data)
-    try:
-        params = bind_params(plan, given)
-    except UserError as error:
-        raise EventError(error.message, code=error.code, field="params", help=error.help) from None
     row = InputRow(
-        params=params,
+        params=bound(plan, given),
         data=data,
         type=event.type,
         source=event.source,
@@ -103,6 +115,14 @@ def _snapshot(plan: Plan, event: Event) -> tuple[InputRow, int | None]:
         traceparent=str(event.extensions.get("traceparent", "")),
     )
     return row, deadline
+
+
+def bound(plan: Plan, given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a job of this plan. Raises `EventError` for those that it cannot have."""
+    try:
+        return bind_params(plan, given)
+    except UserError as error:
+        raise EventError(error.message, code=error.code, field="params", help=error.help) from None
 
 
 def foreign_data(event: Event) -> msgspec.Raw:
@@ -125,15 +145,15 @@ def _declared(plan: Plan, data: msgspec.Raw) -> dict[str, Any]:
     return {param.name: body[param.name] for param in plan.params if param.name in body}
 
 
-def _begin(
-    turn: Turn, plan: Plan, job_id: str, job: JobRow, snapshot: InputRow, event: Event
+def _enter(
+    turn: Turn, plan: Plan, job_id: str, job: JobRow, snapshot: InputRow, parent: str
 ) -> None:
     """Enters the first parts."""
     origin = msgspec.structs.replace(origin_of_job(job_id, job), trace=snapshot.traceparent)
     flow = turn.flow(plan, origin)
     payload = Payload(params=snapshot.params, data=snapshot.data)
     for path in plan.roots:
-        flow.enter(plan.by_path[path], event.id, payload)
+        flow.enter(plan.by_path[path], parent, payload)
         turn.absorb(flow)
     arrivals.drain(turn)
 

@@ -54,25 +54,28 @@ def floors(plan: Plan, restarts: Mapping[str, int]) -> dict[str, int]:
 def settle(plan: Plan, rows: Mapping[str, Row], floor: Mapping[str, int]) -> Settled:
     """Judges all parts of one scope by the rows at hand."""
     states: dict[str, PartState] = {}
+    failed: list[str] = []
+    cancelled: list[str] = []
     taken: dict[str, frozenset[str]] = {}
     for path in plan.order:
         row = rows.get(path)
-        if row is not None and row.status in ENDED and row.epoch >= floor.get(path, 0):
-            states[path] = "ended"
-            continue
-        states[path] = "dead" if plan.incoming[path] else "open"
-        for up, _ in plan.incoming[path]:
+        if row is not None and row.status in ENDED:
+            if not floor or row.epoch >= floor.get(path, 0):
+                states[path] = "ended"
+                if row.status == "FAILED":
+                    failed.append(path)
+                elif row.status == "CANCELLED":
+                    cancelled.append(path)
+                continue
+        ways = plan.incoming[path]
+        states[path] = "dead" if ways else "open"
+        for up, _ in ways:
             if states[up] == "ended" and up not in taken:
                 taken[up] = frozenset(rows[up].taken)
             if states[up] == "open" or (states[up] == "ended" and path in taken[up]):
                 states[path] = "open"
                 break
-    ended = [path for path, state in states.items() if state == "ended"]
-    return Settled(
-        states,
-        tuple(path for path in ended if rows[path].status == "FAILED"),
-        tuple(path for path in ended if rows[path].status == "CANCELLED"),
-    )
+    return Settled(states, tuple(failed), tuple(cancelled))
 
 
 def way(
@@ -94,9 +97,13 @@ def join_is_ready(
     """Whether the part with several ways in may start now."""
     if settled.states[path] != "open":
         return False
-    ways = {up: way(up, path, settled.states, rows) for up, _ in plan.incoming[path]}
-    live = [up for up, state in ways.items() if state == "live"]
-    return "open" not in ways.values() and bool(live) and all(up in arrived for up in live)
+    reached = False
+    for up, _ in plan.incoming[path]:
+        state = way(up, path, settled.states, rows)
+        if state == "open" or (state == "live" and up not in arrived):
+            return False
+        reached |= state == "live"
+    return reached
 
 
 def is_closing(plan: Plan, path: str, row: Row) -> bool:

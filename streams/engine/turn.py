@@ -19,6 +19,7 @@ from streams.engine.flow import Flow
 from streams.engine.messages import Delivery, Origin, read
 from streams.engine.payload import Payload
 from streams.engine.rows import (
+    OWNED,
     SHARED,
     AnyRow,
     JobRow,
@@ -37,6 +38,9 @@ from streams.topology.plan import Naming, Plan
 INLINE_ARRIVALS = 64
 """Keeper-run parts passed within one input; the rest goes through the hold topic."""
 
+
+FEW_ROWS = 8
+"""As many are decoded again sooner than they are looked up."""
 
 _ABSENT = object()
 
@@ -74,6 +78,8 @@ class Turn:
         self._plans = plans
         self._active = active
         self._changed: dict[str, dict[str, bytes | None]] = {}
+        self._seen: dict[str, ScopeRows] = {}
+        """Scopes that were read since the input began, and not changed since."""
         self._undo: list[tuple[str, str, Any]] = []
         self._kept = 0
         self._kept_echoes = 0
@@ -102,7 +108,13 @@ class Turn:
         return {part: data for part, data in merged.items() if data is not None}
 
     def read(self, scope: str) -> ScopeRows:
-        return read_rows(self.rows(scope), SHARED)
+        """The rows of a scope, decoded; not to be changed."""
+        found = self._seen.get(scope)
+        if found is None:
+            rows = self.rows(scope)
+            found = read_rows(rows, OWNED if len(rows) <= FEW_ROWS else SHARED)
+            self._seen[scope] = found
+        return found
 
     def job(self, scope: str) -> JobRow | None:
         """The job's own row, without a look at the others: a thousand ways into one join must not
@@ -153,6 +165,7 @@ class Turn:
         return payloads.decode(bytes(parked.payload))
 
     def _put(self, action: PutRow) -> None:
+        self._seen.pop(action.scope, None)
         changed = self._changed.setdefault(action.scope, {})
         self._undo.append((action.scope, action.part, changed.get(action.part, _ABSENT)))
         if _shows_in_gates(action):
@@ -213,6 +226,7 @@ class Turn:
     def next_input(self) -> None:
         """The next input begins: what came before stands."""
         self._inline = 0
+        self._seen.clear()
         self._undo.clear()
         self._kept = len(self.actions)
         self._kept_echoes = len(self.echoes)

@@ -56,7 +56,7 @@ def _check_delay(after: object) -> None:
 def encode(value: Any) -> bytes:
     """The value as JSON; a value that JSON cannot hold is an error naming its place."""
     try:
-        data = msgspec.json.encode(value, enc_hook=_convert)
+        data = _encoder.encode(value)
     except StageOutputError:
         raise
     except RecursionError as error:
@@ -103,6 +103,9 @@ def _convert(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(_refusal(value))
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_convert)
 
 
 def _refusal(value: Any) -> str:
@@ -164,7 +167,7 @@ def _culprit_in_object(value: Any, place: str, depth: int) -> tuple[str, str] | 
 
 def _refused_alone(value: Any, place: str) -> tuple[str, str] | None:
     try:
-        msgspec.json.encode(value, enc_hook=_convert)
+        _encoder.encode(value)
     except Exception as error:  # noqa: BLE001 - whatever it is, it names the place
         text = str(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
         return place, _refusal(value) if "unsupported" in text else text

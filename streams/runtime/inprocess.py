@@ -14,22 +14,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from streams.authoring.context import CancelToken
-from streams.broker.port import Record, TopicPartition
-from streams.engine import keeping
+from streams.broker.port import Record
+from streams.engine import intake, keeping
 from streams.engine import payload as payloads
 from streams.engine.actions import Action, Publish, PutControl
 from streams.engine.flow import Flow
-from streams.engine.frontier import Frontier
-from streams.engine.messages import INPUT, SIGNAL, SUBMIT, Delivery, SignalData, SubmitData, read
-from streams.engine.payload import BLOB, INLINE_LIMIT, BlobMissing, Payload, blob_of, reference
-from streams.engine.rows import JobRow
+from streams.engine.messages import INPUT, SIGNAL, SUBMIT, Delivery, SignalData, read
+from streams.engine.payload import BLOB, INLINE_LIMIT, BlobMissing, blob_of, reference
+from streams.engine.rows import InputRow, JobRow
 from streams.engine.turn import Turn
 from streams.engine.view import JobView, view_of
 from streams.event import Event, encode_value
@@ -46,9 +43,6 @@ if TYPE_CHECKING:
 
 WORKER = "in-process"
 NULL = b"null"
-NOWHERE = TopicPartition("", 0)
-"""The place of a delivery that came from no log."""
-NO_FRONTIER = Frontier()
 GIVE_UP_ON = 9.0
 """Seconds that a stopped stage may go on before the run ends without it."""
 MOST_AT_ONCE = 1_024
@@ -57,30 +51,32 @@ MOST_AT_ONCE = 1_024
 Decide = Callable[[Turn], None]
 
 
-@dataclass(frozen=True)
 class Ended:
     """A job that is over. Its rows are read when they are looked at."""
 
-    job: str
-    plan: Plan
-    ledger: Rows
-    outputs: Mapping[str, bytes]
-    """Part → what it returned last, as JSON and whole; it counts if the part succeeded."""
-    at: int
+    def __init__(
+        self, job: str, plan: Plan, ledger: Rows, outputs: Mapping[str, bytes], at: int
+    ) -> None:
+        self.job = job
+        self.outputs = outputs
+        """Part → what it returned last, as JSON and whole; it counts if the part succeeded."""
+        self._plan = plan
+        self._ledger = ledger
+        self._at = at
 
     @property
     def end(self) -> JobRow:
         """The job's own row."""
-        return cast(JobRow, self.ledger.all["@job"])
+        return cast(JobRow, self._ledger.all["@job"])
 
     @property
     def rows(self) -> Mapping[str, bytes]:
         """All rows, as a log would have them."""
-        return self.ledger.rows(self.job)
+        return self._ledger.rows(self.job)
 
     @cached_property
     def view(self) -> JobView:
-        return view_of(self.job, self.plan, self.ledger.read(), now=self.at)
+        return view_of(self.job, self._plan, self._ledger.read(), now=self._at)
 
 
 class InProcess:
@@ -100,15 +96,14 @@ class InProcess:
         self._post = Post(job, plan.digest)
         self._rows = Rows(job, plan, host.quiet)
         self._runner = StageRunner(
-            self._post, host.naming, self._control, execution, host.blobs, host.clock, WORKER,
+            plan, self._post, host.naming, self._control, execution, host.blobs, host.clock, WORKER,
             self._ended,
         )  # fmt: skip
         self._runner.wake, self._runner.idle = self._wake, self._keep_now
         self._arrived: deque[Delivery | Event] = deque()
         """For the keeper: results, and signals."""
-        self._to_start: deque[Begin] = deque()
-        """For the stages."""
-        self._starting = False
+        self._to_start: list[Begin] = []
+        """For the stages, of the step that is being applied."""
         self._look = False
         self._look_closing = False
         self._due = False
@@ -160,18 +155,19 @@ class InProcess:
 
     async def _leave(self) -> None:
         self._done = True
-        if self._runner.running:
+        if self._runner.busy:
             await self._runner.abandon()
         for task in (self._sleeper, self._last_moments):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         self._blobs.forget(self._prefix)
+        self._runner.detach()
 
     def _wake(self) -> None:
         """Lets `run` look whether there is anything left to wait for."""
         failed = self._fault is not None or self._runner.fault is not None
-        over = failed or (self._done and not self._runner.running)
+        over = failed or (self._done and not self._runner.busy)
         if over and not self._over.done():
             self._over.set_result(None)
 
@@ -188,38 +184,44 @@ class InProcess:
     # -- what comes from outside ------------------------------------------------------------
 
     def _submit(self, params: Mapping[str, Any], data: Any, deadline: int | None) -> None:
+        snapshot = self._snapshot(params, data)
+        parent = self._post.new_id()
+        self._decide_now(
+            lambda turn: intake.begin(
+                turn, self._plan, self.job, snapshot, parent, deadline=deadline
+            )
+        )
+
+    def _snapshot(self, params: Mapping[str, Any], data: Any) -> InputRow:
+        """What the job starts from: what JSON makes of it, as if it had been sent."""
         content = NULL if data is None else encode_value(data, JSON)
         raw = msgspec.Raw(content)
         if len(content) > INLINE_LIMIT:
             raw = reference(self._blobs.put_now(self._prefix, content))
-        self._runner.references = bytes(raw).startswith(BLOB)
-        value = SubmitData(dict(params), raw, deadline)
-        # What is not checked here cannot be wrong: the data is JSON already.
-        self._take_in(SUBMIT, encode_value(value, JSON) if params else msgspec.json.encode(value))
+        self._runner.references = content.startswith(BLOB) or len(content) > INLINE_LIMIT
+        given = msgspec.json.decode(encode_value(dict(params), JSON)) if params else {}
+        return InputRow(intake.bound(self._plan, given), raw, SUBMIT, SOURCE)
 
     def _signal(self, signal: SignalData) -> None:
-        self._take_in(SIGNAL, encode_value(signal, JSON))
-
-    def _take_in(self, kind: str, data: bytes) -> None:
         event = Event(
-            id=self._post.new_id(),
-            source=SOURCE,
-            type=kind,
-            data=data,
-            datacontenttype=JSON,
+            self._post.new_id(), SOURCE, SIGNAL, encode_value(signal, JSON), JSON,
             extensions={"job": self.job},
-        )
+        )  # fmt: skip
+        self._decide_now(lambda turn: keeping.came_in(turn, event, self.job))
+
+    def _decide_now(self, decide: Decide) -> None:
+        """A turn of its own for something from outside."""
         turn = self._new_turn()
-        self._decide(turn, lambda turn: keeping.came_in(turn, event, self.job))
+        self._decide(turn, decide)
         self._apply(turn.actions)
 
     # -- the keeper's part ------------------------------------------------------------------
 
     def _new_turn(self) -> Turn:
         return RunTurn(
-            self._rows, self._post, self._runner.references, self._naming, self._control.plans,
-            active=self._control.active, shared=self._control.facts, now=self._now(),
-            worker=WORKER, blobs=self._loaded,
+            self._rows, self._post, self._naming, self._control.plans, self._control.active,
+            self._control.facts, self._now(), WORKER, self._loaded,
+            may_undo=self._runner.references,
         )  # fmt: skip
 
     def _now(self) -> int:
@@ -319,12 +321,16 @@ class InProcess:
     def _apply(self, actions: Iterable[Action]) -> None:
         """Makes the actions of one step visible, all at once. Rows among them are a stage's: those
         of the keeper stand since it decided."""
+        rows = self._rows
         for action in actions:
             if isinstance(action, Begin):
                 self._begin(action)
             elif isinstance(action, Keep):
-                self._rows.put(action.part, action.row, closing=action.closing)
-                self._row_seen(closing=action.closing)
+                rows.put(action.part, action.row, closing=action.closing)
+                if action.closing:
+                    self._look = self._look_closing = True
+                elif rows.index is not None and rows.has_gates:
+                    self._look = True
             elif isinstance(action, Over):
                 self._done = True
                 self._wake()
@@ -334,14 +340,10 @@ class InProcess:
                 self._set_control(action)
         if self._arrived or self._look:
             self._call_keeper()
-        self._arm()
-        self._start_stages()
-
-    def _row_seen(self, *, closing: bool) -> None:
-        if closing:
-            self._look = self._look_closing = True
-        elif self._rows.has_gates:
-            self._look = True
+        if rows.index is not None:
+            self._arm()
+        if self._to_start:
+            self._start_stages()
 
     def _begin(self, action: Begin) -> None:
         if action.delivery.type == INPUT:
@@ -363,28 +365,16 @@ class InProcess:
         if action.key == f"stop/{self.job}":
             self.stopped = True
             self._runner.stop(self.job)
-            if self._runner.running:
+            if self._runner.busy:
                 self._last_moments = asyncio.create_task(self._let_go(), name="graph.stopping")
 
     def _start_stages(self) -> None:
-        """Starts what may run. One that is done at once adds to the queue, not to the stack."""
-        if self._starting:
-            return
-        self._starting = True
-        try:
-            while self._to_start:
-                begin = self._to_start.popleft()
-                delivery = begin.delivery
-                if self._control.stopped(delivery.root, delivery.epoch) is None:
-                    self._runner.start(self._job(delivery, begin.payload))
-        finally:
-            self._starting = False
-
-    def _job(self, delivery: Delivery, payload: Payload) -> Job:
-        return Job(
-            NOWHERE, 0, self._post.event(delivery), delivery, self._plan,
-            self._plan.by_path[delivery.part], payload, CancelToken(), NO_FRONTIER,
-        )  # fmt: skip
+        """Starts what may run."""
+        for begin in self._to_start:
+            delivery = begin.delivery
+            if self._control.stopped(delivery.root, delivery.epoch) is None:
+                self._runner.begin(begin)
+        self._to_start.clear()
 
     # -- time -------------------------------------------------------------------------------
 

@@ -108,8 +108,7 @@ class LocalFlow(Flow):
         blobs: Mapping[str, Any] | None = None,
         arrived: Callable[[Delivery], None] | None = None,
     ) -> None:
-        arrive = None if arrived is None else self._read
-        super().__init__(plan, naming, origin, now, worker=worker, blobs=blobs, arrive=arrive)
+        super().__init__(plan, naming, origin, now, worker=worker, blobs=blobs)
         self._post = post
         self._arrived = arrived
 
@@ -160,9 +159,11 @@ class LocalFlow(Flow):
         delivery = self._post.delivery(INPUT, self.origin, part.path, self.now)
         self.run_folded(part, self._post.event(delivery), payload)
 
-    def _read(self, event: Event) -> None:
-        assert self._arrived is not None
-        self._arrived(read(event))
+    def _arrive(self, event: Event) -> None:
+        if self._arrived is None:
+            super()._arrive(event)
+        else:
+            self._arrived(read(event))
 
 
 def owned(row: Row) -> Row:

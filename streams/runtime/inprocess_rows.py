@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from streams.engine.view import ScopeRows
 from streams.event import Event
 from streams.runtime.holds import HoldIndex
 from streams.runtime.inprocess_flow import Keep, LocalFlow, Over, Post
-from streams.topology.plan import Plan
+from streams.topology.plan import Naming, Plan
 
 _NO_WAYS: Mapping[str, Row] = MappingProxyType({})
 _GROUPS = ("stages", "parked", "arrivals", "fired", "dead", "facts")
@@ -38,8 +38,8 @@ class Rows:
 
     def __init__(self, scope: str, plan: Plan, quiet: frozenset[str]) -> None:
         self.scope = scope
-        self._holds: HoldIndex | None = None
-        """Only where something is held: most runs never wait."""
+        self.index: HoldIndex | None = None
+        """What waits for a time or a change. Only where something is held: most runs never wait."""
         self.all: dict[str, AnyRow] = {}
         """All but what arrived at joins: of those there are many, and nothing is left at the end."""
         self.closing: set[str] = set()
@@ -55,11 +55,12 @@ class Rows:
         """The rows as a log would have them."""
         if scope != self.scope:
             return {}
-        found = dict(self.all)
-        for table in (self._sorted.arrivals, self._sorted.fired):
+        tables = [table for table in (self._sorted.arrivals, self._sorted.fired) if table]
+        found = dict(self.all) if tables else self.all
+        for table in tables:
             for path, ways in table.items():
-                found |= {f"{path}~{up}": row for up, row in ways.items()}
-        return Encoded(found, frozenset(self.closing))
+                found.update((f"{path}~{up}", row) for up, row in ways.items())
+        return Encoded(found, self.closing)
 
     def get(self, part: str) -> AnyRow | None:
         path, _, up = part.partition("~")
@@ -73,7 +74,8 @@ class Rows:
 
     def put(self, part: str, row: AnyRow | None, *, closing: bool = False) -> AnyRow | None:
         """The row stands, or None does away with it. Gives what stood there before."""
-        path, companion, kind = ("", "", "") if part in self._quiet else part.partition("~")
+        quiet = part in self._quiet
+        path, companion, kind = (part, "", "") if quiet else part.partition("~")
         if kind and kind != "dead":
             return self._put_way(path, kind, cast("Row | None", row))
         before = self.all.get(part)
@@ -85,7 +87,7 @@ class Rows:
             self.closing.add(part)
         elif part in self.closing:
             self.closing.remove(part)
-        if not path:
+        if quiet:
             table = self._sorted.stages if "stages" in self._own else self._table("stages")
             _set(table, part, row)
             return before
@@ -103,23 +105,23 @@ class Rows:
     @property
     def holds(self) -> HoldIndex:
         """What waits for a time or for something to change."""
-        if self._holds is None:
-            self._holds = HoldIndex({self._plan.digest: self._plan})
-        return self._holds
+        if self.index is None:
+            self.index = HoldIndex({self._plan.digest: self._plan})
+        return self.index
 
     @property
     def has_gates(self) -> bool:
-        return self._holds is not None and self._holds.has_gates(self.scope)
+        return self.index is not None and self.index.has_gates(self.scope)
 
     def next_due(self) -> int | None:
-        return None if self._holds is None else self._holds.next_due()
+        return None if self.index is None else self.index.next_due()
 
     def _index(self, part: str, before: AnyRow | None, row: AnyRow | None) -> None:
         """Tells the index of holds about rows that time or facts may change."""
         if part == "@job":
             job = cast("JobRow | None", row)
             due = None if job is None or job.ended else next_due(job, self._plan)
-            if due is not None or self._holds is not None:
+            if due is not None or self.index is not None:
                 self.holds.schedule(self.scope, part, due)
         elif part[0] != "@" and not part.endswith("~dead"):
             old = None if before is None else encode(before)
@@ -225,7 +227,7 @@ def _set(table: dict[str, Any], name: str, value: Any) -> None:
 class Encoded(Mapping[str, bytes]):
     """Rows as bytes, made when they are looked at."""
 
-    def __init__(self, rows: dict[str, AnyRow], closing: frozenset[str]) -> None:
+    def __init__(self, rows: Mapping[str, AnyRow], closing: Collection[str]) -> None:
         self._rows = rows
         self._closing = closing
 
@@ -243,9 +245,22 @@ class RunTurn(Turn):
     """The keeper's turn over one run in memory: rows change at once, and can be changed back."""
 
     def __init__(
-        self, rows: Rows, post: Post, may_undo: bool, *arguments: Any, **options: Any
+        self,
+        rows: Rows,
+        post: Post,
+        naming: Naming,
+        plans: Mapping[str, Plan],
+        active: str,
+        shared: Mapping[str, Any],
+        now: int,
+        worker: str,
+        blobs: Mapping[str, Any],
+        *,
+        may_undo: bool,
     ) -> None:
-        super().__init__(rows, *arguments, **options)
+        super().__init__(rows, naming, plans, active=active, shared=shared, now=now, worker=worker)
+        self.blobs = blobs
+        """Grows while the turn lasts: what is missing is fetched, and decided again."""
         self._may_undo = may_undo
         """Only for a value that has to be fetched first is anything decided twice."""
         self._own = rows

@@ -5,31 +5,52 @@ from __future__ import annotations
 import asyncio
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from streams.authoring.context import CancelToken
+from streams.broker.port import TopicPartition
 from streams.engine import routing
 from streams.engine.flow import Flow
+from streams.engine.frontier import Frontier
 from streams.engine.messages import Delivery
 from streams.engine.payload import BLOB, INLINE_LIMIT, BlobMissing
 from streams.outcome import Ok
 from streams.runtime.call_preparation import Prepared
 from streams.runtime.call_values import Answer, Call, Outcome, Raised
 from streams.runtime.execution import GRACE
-from streams.runtime.inprocess_flow import LocalFlow, Post, own_payload
+from streams.runtime.inprocess_flow import Begin, LocalFlow, Post, own_payload
 from streams.runtime.inprocess_stages import LazyContext, LocalExecution
 from streams.runtime.runner import Job, Runner
 from streams.topology.plan import Plan
 
 Result = TypeVar("Result")
 
+NOWHERE = TopicPartition("", 0)
+"""The place of a delivery that came from no log."""
+NO_FRONTIER = Frontier()
 MOST_IN_A_ROW = 256
 LONGEST_IN_A_ROW = 5
 """Stages, and ms, that one task runs before it lets others have a turn: few of them wait."""
+
+
+def _nobody(*_: object) -> None:
+    """Hears of it."""
+
+
+class Begun(NamedTuple):
+    """Work of a stage that waits already."""
+
+    run: Callable[..., Any]
+    """Gives it context variables of its own."""
+    awaited: Any
+    """What it waits for."""
+    task: asyncio.Task[Any]
+    """Is cancelled by a stop; work that never waits cannot be stopped, and needs no ear for it."""
+    stop: CancelToken
 
 
 class StageRunner(Runner):
@@ -46,26 +67,48 @@ class StageRunner(Runner):
     idle: Callable[[], None]
     """Called when nothing is left in the queue."""
 
-    def __init__(self, post: Post, *arguments: Any) -> None:
+    def __init__(self, plan: Plan, post: Post, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.outputs: dict[str, bytes] = {}
         """Part → what it returned last, or a reference to it."""
         self.references = False
         """Whether values of this run may be references to the blob store."""
+        self._plan = plan
         self._post = post
-        self._queue: deque[Job] = deque()
+        self._queue: deque[Begin] = deque()
         self._step: Flow | None = None
         self._driver: object | None = None
         """Who sees to the queue; None while every driver is held up by its stage."""
 
-    def start(self, job: Job) -> None:
-        if job.part.path in self._execution.batches:
-            super().start(job)
+    @property
+    def busy(self) -> bool:
+        """Whether something runs, or is about to."""
+        return bool(self.running or self._queue)
+
+    def begin(self, begin: Begin) -> None:
+        """The stage is run when its turn comes."""
+        if begin.delivery.part in self._execution.batches:
+            self.start(self._job(begin))
             return
-        self.running[job] = None
-        self._queue.append(job)
+        self._queue.append(begin)
         if self._driver is None:
             self._begin_driver()
+
+    def _job(self, begin: Begin) -> Job:
+        delivery = begin.delivery
+        job = Job(
+            NOWHERE, 0, self._post.event(delivery), delivery, self._plan,
+            self._plan.by_path[delivery.part], begin.payload, CancelToken(), NO_FRONTIER,
+        )  # fmt: skip
+        if self._control.stops and self._control.stopped(delivery.root, delivery.epoch):
+            job.stopped_at = self._clock.now()
+            job.cancel.set("the job was stopped")
+        return job
+
+    def _shows(self, job: Job) -> None:
+        """The run waits for it, unless it was let go."""
+        if not job.over:
+            self.running[job] = None
 
     def _begin_driver(self) -> None:
         self._driver = driver = object()
@@ -87,13 +130,15 @@ class StageRunner(Runner):
         queue, direct = self._queue, self._execution.direct
         count, since = 0, self._clock.now()
         while queue and self._driver is driver:
-            job = queue.popleft()
+            job = self._job(queue.popleft())
+            job.started = self._clock.now()
             prepared = direct.get(job.part.path)
             if prepared is None or job.part.condition is not None:
-                job.started = self._clock.now()
                 await self._watched(self.run(job), driver)
             else:
-                await self._run_directly(job, prepared, task, driver)
+                rest = self._run_directly(job, prepared, task, driver)
+                if rest is not None:
+                    await rest
             count += 1
             if count >= MOST_IN_A_ROW or job.started - since >= LONGEST_IN_A_ROW:
                 await self._clock.sleep(0)
@@ -102,32 +147,71 @@ class StageRunner(Runner):
             self._driver = None
             self.idle()
 
-    async def _run_directly(
+    def _run_directly(
         self, job: Job, prepared: Prepared, task: asyncio.Task[Any], driver: object
-    ) -> None:
-        """As `run`, for a stage that is just called. What is not a plain success goes the long way
-        from there."""
-        execution, cancel = self._execution, job.cancel
-        job.started = started = self._clock.now()
+    ) -> Awaitable[None] | None:
+        """As `run`, for a stage that is just called. Gives what there is to wait for, if anything:
+        a stage that waits, or an end that is not a plain success and goes the long way."""
+        ctx = LazyContext.of(self, self._execution, job)
+        if job.cancel.cancelled:
+            return self._judge(job, ctx, Raised(asyncio.CancelledError()), driver)
         before = task.cancelling()
-        ctx = LazyContext.of(self, execution, job)
-        given: Answer | Raised
-        if cancel.cancelled:
-            given = Raised(asyncio.CancelledError())
+        work = self._execution.answer(prepared, ctx, may_lack=self.references)
+        run = copy_context().run
+        try:
+            awaited = run(work.send, None)
+        except StopIteration as end:
+            given: Answer | Raised = end.value
         else:
-            work = execution.answer(prepared, ctx, may_lack=self.references)
-            given = await self._watched(work, driver, copy_context().run, task, cancel)
+            wait = self._watched(work, driver, Begun(run, awaited, task, job.cancel))
+            return self._waited(job, ctx, wait, task, before, driver)
         if task.cancelling() > before:
-            await execution.calm(task, before)
+            return self._calmed(job, ctx, given, task, before, driver)
+        return self._go_on(job, ctx, given, driver)
+
+    async def _waited(
+        self,
+        job: Job,
+        ctx: LazyContext,
+        wait: Awaitable[Answer | Raised],
+        task: asyncio.Task[Any],
+        before: int,
+        driver: object,
+    ) -> None:
+        """Goes on once the stage, which waits for something, has answered."""
+        self._shows(job)
+        await self._calmed(job, ctx, await wait, task, before, driver)
+
+    async def _calmed(
+        self,
+        job: Job,
+        ctx: LazyContext,
+        given: Answer | Raised,
+        task: asyncio.Task[Any],
+        before: int,
+        driver: object,
+    ) -> None:
+        """Goes on once no cancellation of the task is left that was meant for the stage."""
+        self._shows(job)
+        if task.cancelling() > before:
+            await self._execution.calm(task, before)
+        rest = self._go_on(job, ctx, given, driver)
+        if rest is not None:
+            await rest
+
+    def _go_on(
+        self, job: Job, ctx: LazyContext, given: Answer | Raised, driver: object
+    ) -> Awaitable[None] | None:
+        """What follows from a plain success, at once. Of all else: what there is to wait for."""
         if (
             isinstance(given, Answer)
             and isinstance(given.verdict, Ok)
             and len(given.data) <= INLINE_LIMIT
-            and not cancel.cancelled
+            and not job.cancel.cancelled
         ):
             flow = self._next_step(job)
             answer = routing.Answer(
-                given.verdict, started, flow.now, msgspec.Raw(given.data), given.meta
+                given.verdict, job.started, flow.now, msgspec.Raw(given.data), given.meta
             )
             try:
                 routing.route(flow, job.part, job.event, job.delivery, job.payload, answer, None)
@@ -138,8 +222,8 @@ class StageRunner(Runner):
                 self._end(job, flow)
                 flow.actions.clear()
                 flow.echoes.clear()
-                return
-        await self._watched(self._judge(job, started, ctx, given), driver)
+                return None
+        return self._judge(job, ctx, given, driver)
 
     def _next_step(self, job: Job) -> Flow:
         """An empty step. It is carried out before the next one begins, so one will do for all."""
@@ -151,38 +235,37 @@ class StageRunner(Runner):
         return step
 
     async def _judge(
-        self, job: Job, started: int, ctx: LazyContext, given: Answer | Raised
+        self, job: Job, ctx: LazyContext, given: Answer | Raised, driver: object
     ) -> None:
-        await self.run(job, outcome=await self._execution.judged(started, ctx, given))
+        await self._watched(self._run_judged(job, ctx, given), driver)
+
+    async def _run_judged(self, job: Job, ctx: LazyContext, given: Answer | Raised) -> None:
+        self._shows(job)
+        await self.run(job, outcome=await self._execution.judged(job.started, ctx, given))
 
     @types.coroutine
     def _watched(
-        self,
-        work: Coroutine[Any, Any, Result],
-        driver: object,
-        run: Callable[..., Any] | None = None,
-        task: asyncio.Task[Any] | None = None,
-        stop: CancelToken | None = None,
+        self, work: Coroutine[Any, Any, Result], driver: object, begun: Begun | None = None
     ) -> Generator[Any, Any, Result]:
-        """Does the work, with `run` where it has context variables of its own. While it waits,
-        another driver sees to the queue, and a stop cancels the task; work that never waits cannot
-        be stopped, and needs no ear for it."""
+        """Does the work. While it waits, another driver sees to the queue."""
         step: Callable[[Any], Any] = work.send
         value: Any = None
         forget: Callable[[], None] | None = None
         try:
             while True:
-                try:
-                    awaited = step(value) if run is None else run(step, value)
-                except StopIteration as end:
-                    result: Result = end.value
-                    return result
+                if begun is not None and forget is None:
+                    awaited = begun.awaited
+                    forget = begun.stop.on_set(begun.task.cancel)
+                else:
+                    try:
+                        awaited = step(value) if begun is None else begun.run(step, value)
+                    except StopIteration as end:
+                        result: Result = end.value
+                        return result
                 if self._driver is driver:
                     self._driver = None
                     if self._queue:
                         self._begin_driver()
-                if forget is None and stop is not None and task is not None:
-                    forget = stop.on_set(task.cancel)
                 try:
                     step, value = work.send, (yield awaited)
                 except BaseException as error:  # noqa: BLE001 - it is for the work
@@ -225,6 +308,12 @@ class StageRunner(Runner):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=GRACE)
+
+    def detach(self) -> None:
+        """Nobody hears of anything any more. Whoever was to hear of it holds this runner: without
+        the circle a run is gone when it is over, not when the garbage collector comes by."""
+        self.wake = self.idle = _nobody
+        self._ended = _nobody
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         super()._task_done(task)

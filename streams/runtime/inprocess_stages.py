@@ -11,7 +11,7 @@ import inspect
 import itertools
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from types import MappingProxyType
+from types import CoroutineType, MappingProxyType
 from typing import Any, Protocol, cast
 
 from streams.authoring.context import CancelToken, ContextSnapshot, StageContext
@@ -113,7 +113,7 @@ class LocalExecution(Execution):
                 given = self._called_inline(prepared, ctx)
             else:
                 given = prepared.invoke(ctx)
-                if inspect.isawaitable(given):
+                if type(given) is CoroutineType or inspect.isawaitable(given):
                     given = await given
             scope = UNREAD if prepared.is_plain else ctx.scope
             return answer_of(prepared, scope, self._secrets, given)

@@ -24,7 +24,14 @@ def check_text(
     text: str, name: str, types: StageTypes | None = None
 ) -> tuple[Plan | None, list[Finding]]:
     """The plan (None if anything is wrong) and all findings, in the order of the file."""
-    source = read_source(text, name)
+    return check_source(read_source(text, name), types)
+
+
+def check_source(
+    source: Source, types: StageTypes | None = None
+) -> tuple[Plan | None, list[Finding]]:
+    """The same of a file that has been read, and that nobody has checked before: the findings are
+    noted in it."""
     plan = _Check(source, types).run() if source.root or not source.findings else None
     return None if source.faults else plan, sorted(source.findings, key=place_of)
 

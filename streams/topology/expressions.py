@@ -7,8 +7,10 @@ expression is data, whatever it looks like.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from streams.errors import ExpressionError
@@ -16,6 +18,22 @@ from streams.topology.cel_functions import Meter, kind_of, text_of
 from streams.topology.cel_syntax import Parsed, Read, dotted, next_token, parse, variable
 
 OPEN = "${{"
+
+
+@lru_cache(maxsize=1)
+def _cel() -> Any:
+    """The engine behind expressions, without its command line: the package imports that too, and
+    with it a terminal toolkit, which takes longer than all else that a check needs."""
+    without = "cel.cli"
+    left_out = "cel" not in sys.modules
+    if left_out:
+        sys.modules[without] = ModuleType(without)
+    try:
+        import cel
+    finally:
+        if left_out:
+            sys.modules.pop(without, None)
+    return cel
 
 
 class Expression:
@@ -43,16 +61,12 @@ class Expression:
 
     @cached_property
     def _program(self) -> Any:
-        import cel
-
         try:
-            return cel.compile(self._parsed.cel)
+            return _cel().compile(self._parsed.cel)
         except ValueError as error:
             raise ExpressionError(_first_line(error), code="X001", source=self.source) from None
 
     def _run(self, names: Mapping[str, Any]) -> Any:
-        import cel
-
         meter = Meter(self.source)
         needed = _only(names, self._parsed.reads)
         meter.measure(needed)
@@ -63,7 +77,7 @@ class Expression:
             variables = {variable(root): value for root, value in needed.items()}
             for n, read in enumerate(self._parsed.asked):
                 variables[f"has_{n}"] = not _walk(names, read)[1]
-            context = cel.Context(variables=variables)
+            context = _cel().Context(variables=variables)
             for name, function in meter.callables(self._parsed.functions):
                 context.add_function(name, function)
             result = self._program.execute(context)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.topology.check import check_text
+from streams.topology.check import check_source
 from streams.topology.findings import Finding, TopologyError
 from streams.topology.manifest import verify
 from streams.topology.plan import Plan
-from streams.topology.source import MAX_BYTES, read_source
+from streams.topology.source import MAX_BYTES, Source, read_source
 from streams.topology.types import StageTypes
 
 
@@ -23,21 +23,40 @@ class Topology:
     warnings: tuple[Finding, ...] = ()
 
 
+@dataclass(frozen=True)
+class ReadFile:
+    """A file that was read, to be loaded once."""
+
+    path: Path
+    source: Source | None
+    findings: tuple[Finding, ...] = ()
+    """Why there is no source."""
+
+
+def read_files(paths: Iterable[str | Path]) -> list[ReadFile]:
+    """What the files say: for `plugin_callables` and then `load_files`, since reading a large file
+    takes longer than checking it."""
+    return [_read(path) for path in paths]
+
+
 def load_file(path: str | Path, types: StageTypes | None = None) -> Topology:
     """The topology in the file; raises TopologyError."""
     return load_files([path], types)[0]
 
 
-def load_files(paths: Iterable[str | Path], types: StageTypes | None = None) -> list[Topology]:
+def load_files(
+    files: Iterable[str | Path | ReadFile], types: StageTypes | None = None
+) -> list[Topology]:
     """The topologies in the order given; raises TopologyError with the findings of all files."""
     loaded: list[Topology] = []
     findings: list[Finding] = []
     names: dict[str, str] = {}
-    for path in map(Path, paths):
-        text = _text(path, findings)
-        if text is None:
+    for file in map(_read, files):
+        path = file.path
+        findings.extend(file.findings)
+        if file.source is None:
             continue
-        plan, found = check_text(text, str(path), types)
+        plan, found = check_source(file.source, types)
         findings.extend(found)
         if plan is None:
             continue
@@ -56,13 +75,12 @@ def load_files(paths: Iterable[str | Path], types: StageTypes | None = None) -> 
     return loaded
 
 
-def plugin_callables(paths: Iterable[str | Path]) -> list[str]:
+def plugin_callables(files: Iterable[str | Path | ReadFile]) -> list[str]:
     """`module:name` of the registrations that the files bring, each once; faults are left for
     `load_files`, which needs the registrations to be there."""
     found: dict[str, None] = {}
-    for path in map(Path, paths):
-        text = _text(path, [])
-        root = read_source(text, str(path)).root if text is not None else None
+    for file in map(_read, files):
+        root = file.source.root if file.source is not None else None
         values = root.plain() if root else None
         plugins = values.get("plugins") if isinstance(values, dict) else None
         stages = plugins.get("stages") if isinstance(plugins, dict) else None
@@ -71,6 +89,16 @@ def plugin_callables(paths: Iterable[str | Path]) -> list[str]:
             if isinstance(target, str):
                 found[target] = None
     return list(found)
+
+
+def _read(file: str | Path | ReadFile) -> ReadFile:
+    if isinstance(file, ReadFile):
+        return file
+    findings: list[Finding] = []
+    path = Path(file)
+    text = _text(path, findings)
+    source = None if text is None else read_source(text, str(path))
+    return ReadFile(path, source, tuple(findings))
 
 
 def _text(path: Path, findings: list[Finding]) -> str | None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextvars
+import gc
 import threading
+from collections import Counter
 
 import pytest
 
@@ -730,6 +732,27 @@ class TestLargeValues:
         assert (results["b"].value, results["c"].status) == (100_001, "succeeded")
         assert graph._host.blobs._kept == {}
 
+    @pytest.mark.parametrize("kind", ["echo", "sleep"])
+    async def test_a_part_of_the_keeper_s_reads_a_large_value(self, kind):
+        """The keeper cannot fetch while it decides: it stops there, and decides again. What it had
+        taken in by then, the ways into a join among it, is as it was before."""
+        source = Pipeline("p").with_stage("x", lambda ctx: "x" * 60_000).build()
+        (type,) = source.registry.stages
+        ways = tuple(Part(name, "stage", type, edges=(Edge("k", carry=(name,)),)) for name in "ab")
+        joined = Part(
+            "k", kind, "", echo="joined", sleep_ms=0, needs=("a", "b"),
+            condition="size(stages.a.outputs) > 50000 && size(data) > 50000",
+        )  # fmt: skip
+        first = Part("e", "echo", "", echo="first", condition="size(data) > 50000")
+        host = Host(Plan("p", "1", (first, *ways, joined)), source.registry, ManualClock())
+
+        ended = await asyncio.wait_for(host.run({}, "y" * 60_000), 10)
+
+        assert ended.end.status == "SUCCESS"
+        assert {path: each.status for path, each in ended.view.stages.items()} == dict.fromkeys(
+            ("e", "a", "b", "k"), "succeeded"
+        )
+
     async def test_data_that_names_a_foreign_blob_is_refused(self):
         """Data comes from outside."""
         data = {"$blob": {"url": "file:///etc/passwd", "size": 1, "sha256": "0" * 64}}
@@ -738,6 +761,32 @@ class TestLargeValues:
         results = await graph.run(data=data)
 
         assert results["a"].error.code == "B001"
+
+
+def runs_alive():
+    """Runs that nothing but the garbage collector could free."""
+    return [each for each in gc.get_objects() if isinstance(each, InProcess)]
+
+
+async def test_a_run_is_gone_when_it_is_over():
+    """Without the garbage collector: it would come by in the middle of other runs, and a service
+    that runs graphs all day would hold what it has not come by for."""
+    graph = (
+        Pipeline("p")
+        .with_stage("a", nothing)
+        .with_stage("b", nothing)
+        .with_stage("c", nothing, dependencies=("a", "b"))
+        .build()
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        results = await graph.run(data={"n": 1})
+        left = runs_alive()
+    finally:
+        gc.enable()
+
+    assert (results.status, left) == ("succeeded", [])
 
 
 def wide_plan(width, type):
@@ -774,6 +823,31 @@ async def test_wide_and_deep_plans_run(plan, runner):
 
     assert ended.end.status == "SUCCESS"
     assert len(ended.outputs) == len(host.plan.parts)
+
+
+async def test_what_waits_for_its_turn_when_the_job_stops_is_not_called():
+    """A stop reaches stages in the queue too: they end as cancelled, like what comes after them."""
+    called = []
+
+    async def work(ctx):
+        called.append(ctx.stage_name)
+        return StageOutput.fail("no", retriable=False) if ctx.stage_name == "s0" else None
+
+    graph = Pipeline("p").with_stage("x", work).build()
+    (type,) = graph.registry.stages
+    clock = ManualClock()
+    host = Host(wide_plan(600, type), graph.registry, clock)
+
+    task = asyncio.create_task(host.run({}, None))
+    await settled(clock, task)
+    ended = await task
+
+    statuses = Counter(each.status for each in ended.view.stages.values())
+    assert ended.end.status == "FAILED"
+    assert len(called) < 300
+    assert statuses == {
+        "failed": 1, "succeeded": len(called) - 1, "cancelled": 602 - len(called),
+    }  # fmt: skip
 
 
 async def test_an_inline_line_of_1000_built_in_python_runs():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streams.errors import UserError
 from streams.topology.check import check_text
 from streams.topology.findings import TopologyError
-from streams.topology.load import load_file, load_files, plugin_callables
+from streams.topology.load import load_file, load_files, plugin_callables, read_files
 from streams.topology.model import GateModel, StageModel, TopologyModel
 from tests.unit.topology.checking import Types, codes, findings_of, only, plan_of
 
@@ -395,6 +395,21 @@ def test_plugins_are_listed_even_in_a_file_with_faults(tmp_path):
     path.write_text("plugins: {stages: [{callable: 'a.b:c'}, {callable: 'a.b:c'}]}\nfoo: 1\n")
 
     assert plugin_callables([path, tmp_path / "none.yaml"]) == ["a.b:c"]
+
+
+def test_a_file_that_was_read_is_loaded_as_it_was_read(tmp_path):
+    """A large file takes longer to read than to check: once is enough for its registrations and
+    its plan, and both are of the same file if somebody changes it meanwhile."""
+    path = tmp_path / "a.yaml"
+    path.write_text("plugins: {stages: [{callable: 'a.b:c'}]}\nstages: [{name: s, echo: hi}]\n")
+    files = read_files([path, tmp_path / "none.yaml"])
+    path.unlink()
+
+    assert plugin_callables(files) == ["a.b:c"]
+    assert [part.path for part in load_files(files[:1])[0].plan.parts] == ["s"]
+    with pytest.raises(TopologyError) as caught:
+        load_files(files[1:])
+    assert [finding.code for finding in caught.value.findings] == ["T119"]
 
 
 def test_a_file_of_200_stages_is_checked_within_a_second():

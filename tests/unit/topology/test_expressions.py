@@ -1,5 +1,7 @@
 """Expressions: CEL over named values, bounded. Reliability §4, family X."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -277,3 +279,15 @@ def test_only_what_is_read_is_given_to_the_engine():
 )
 def test_frequent_slips_get_a_hint(text, hint):
     assert fault(text).help == hint
+
+
+def test_expressions_come_without_the_engine_s_command_line():
+    """The engine's package imports its own command line, and with it a terminal toolkit: a third
+    of the time that a check of a large file takes, in every worker too."""
+    code = (
+        "import sys; from streams.topology.expressions import compile_expression as of; "
+        "assert of('params.n + 1').evaluate({'params': {'n': 1}}) == 2; "
+        "sys.exit('prompt_toolkit' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
