@@ -22,28 +22,32 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _logger = logging.getLogger("streams.stage")
 
 
+_tokens = threading.Lock()
+"""Of all tokens: each call has one, few are ever watched, and none is watched for long."""
+_lines = threading.Lock()
+
+
 class CancelToken:
     """Tells running work to stop. Set once, from the loop's thread; read from any thread.
 
     A token made with a parent is also set when the parent is.
     """
 
-    __slots__ = ("_callbacks", "_lock", "_reason", "parent")
+    __slots__ = ("_callbacks", "_reason", "parent")
 
     def __init__(self, parent: CancelToken | None = None) -> None:
         self._reason: str | None = None
-        self._callbacks: list[Callable[[], object]] = []
-        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], object]] | None = None
         self.parent = parent
 
     def set(self, reason: str = "") -> None:
         """Stops whatever watches this token; later calls change nothing."""
-        with self._lock:
+        with _tokens:
             if self._reason is not None:
                 return
             self._reason = reason
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+            callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
             callback()
 
     @property
@@ -60,10 +64,10 @@ class CancelToken:
         """Calls back once when set (at once if it is); returns how to take that back."""
         tokens = [self] if self.parent is None else [self, self.parent]
         for token in tokens:
-            with token._lock:  # noqa: SLF001 - the parent is of this class
-                waiting = token._reason is None  # noqa: SLF001
+            with _tokens:
+                waiting = token._reason is None  # noqa: SLF001 - the parent is of this class
                 if waiting:
-                    token._callbacks.append(callback)  # noqa: SLF001
+                    token._callbacks = [*(token._callbacks or ()), callback]  # noqa: SLF001
             if not waiting:
                 callback()
                 break
@@ -83,8 +87,8 @@ class CancelToken:
 
 def _forget(tokens: list[CancelToken], callback: Callable[[], object]) -> None:
     for token in tokens:
-        with token._lock:  # noqa: SLF001 - same module, same class
-            if callback in token._callbacks:  # noqa: SLF001
+        with _tokens:
+            if token._callbacks and callback in token._callbacks:  # noqa: SLF001 - same class
                 token._callbacks.remove(callback)  # noqa: SLF001
 
 
@@ -221,12 +225,11 @@ def _require_name(what: str, given: object) -> None:
 class AttemptLog:
     """The tail of an attempt's log, bounded and redacted line by line. Any thread may write."""
 
-    __slots__ = ("_lines", "_lock", "_redact", "_size", "dropped")
+    __slots__ = ("_lines", "_redact", "_size", "dropped")
 
     def __init__(self, redact: Callable[[str], str] | None = None) -> None:
-        self._lines: deque[str] = deque()
+        self._lines: deque[str] | None = None  # made with the first line: most write none
         self._size = 0
-        self._lock = threading.Lock()
         self._redact = redact
         self.dropped = 0
         """Lines that made room for newer ones."""
@@ -239,7 +242,9 @@ class AttemptLog:
         """Keeps the line and returns it as it was kept, without secrets."""
         line = self.clean(line)
         kept = line.encode("utf-8", "replace")[-LOG_LIMIT + 1 :].decode("utf-8", "ignore")
-        with self._lock:
+        with _lines:
+            if self._lines is None:
+                self._lines = deque()
             self._lines.append(kept)
             self._size += len(kept.encode()) + 1
             while self._size > LOG_LIMIT and len(self._lines) > 1:
@@ -249,7 +254,9 @@ class AttemptLog:
 
     def text(self) -> str:
         """All that is kept, at most 8 KiB."""
-        with self._lock:
+        if self._lines is None:
+            return ""
+        with _lines:
             return "\n".join(self._lines)
 
 

@@ -52,12 +52,20 @@ class FunctionStage:
         self.execute: Callable[[StageContext], Any]
         if self.signature.takes_context_alone:
             self.execute = function
+        elif is_async(function):
+            self.execute = self._execute_async
         else:
-            self.execute = self._execute_async if is_async(function) else self._execute
+            lone = self.signature.takes_value_alone
+            self.execute = self._execute_with_value if lone else self._execute
 
     def _execute(self, ctx: StageContext) -> Any:
         args, kwargs = self.signature.arguments(ctx)
         return self.function(*args, **kwargs)
+
+    def _execute_with_value(self, ctx: StageContext) -> Any:
+        value = ctx.inputs.value
+        convert = self.signature.slots[0].convert
+        return self.function(value if convert is None else convert(value))
 
     async def _execute_async(self, ctx: StageContext) -> Any:
         args, kwargs = self.signature.arguments(ctx)

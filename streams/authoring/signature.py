@@ -51,6 +51,11 @@ class Signature:
         )
 
     @property
+    def takes_value_alone(self) -> bool:
+        """Called with the upstream value and nothing else."""
+        return len(self.slots) == 1 and self.slots[0].source == "value" and self.slots[0].positional
+
+    @property
     def values(self) -> tuple[Slot, ...]:
         """Parameters that take values, not the context or the config."""
         return tuple(slot for slot in self.slots if slot.source == "value")

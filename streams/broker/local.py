@@ -111,7 +111,8 @@ class LocalLog:
         """All stand in the log, or none if it raises `TransactionAborted`."""
 
         def work(connection: sqlite3.Connection) -> dict[TopicPartition, Appended]:
-            return local_records.append(connection, records, self._clock.now(), self._gap)
+            now, rows = self._clock.now(), self._view.memory is None
+            return local_records.append(connection, records, now, self._gap, rows=rows)
 
         try:
             self._view.appended(await self._store.write(work))

@@ -67,7 +67,8 @@ class LocalProducer:
         if transaction.membership is not None:
             groups.check_owner(connection, transaction.membership, transaction.offsets)
             set_positions(connection, transaction.membership.group, transaction.offsets)
-        return append(connection, transaction.records, self._view.clock.now(), self._gap)
+        now, rows = self._view.clock.now(), self._view.memory is None
+        return append(connection, transaction.records, now, self._gap, rows=rows)
 
 
 class LocalReader:

@@ -108,9 +108,9 @@ class MemoryRecords:
         run = self.runs.get(pid)
         if run is None:
             return []
-        records, found = run.records, list[Record]()
+        records, found, step = run.records, list[Record](), limit
         while offset < end and len(found) < limit:
-            after = min(end, offset + limit - len(found))
+            after = min(end, offset + step)
             found += [records[at] for at in range(offset, after) if at in records]
-            offset = after
-        return found
+            offset, step = after, 2 * step  # compaction may have left little
+        return found[:limit]

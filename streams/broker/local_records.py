@@ -45,9 +45,15 @@ class Appended(NamedTuple):
 
 
 def append(
-    connection: sqlite3.Connection, outgoing: Sequence[Outgoing], now: int, gap: int
+    connection: sqlite3.Connection,
+    outgoing: Sequence[Outgoing],
+    now: int,
+    gap: int,
+    *,
+    rows: bool = True,
 ) -> dict[TopicPartition, Appended]:
-    """All records stand at the end of their partitions, in the order given."""
+    """All records stand at the end of their partitions, in the order given; without `rows` those
+    are somebody else's to keep."""
     values: list[object] = []
     added: dict[TopicPartition, Appended] = {}
     ends: list[tuple[int, int, int]] = []
@@ -71,7 +77,8 @@ def append(
             size = len(key or b"") + len(value or b"") + len(packed or b"")
             if size > RECORD_LIMIT or key is None:
                 _check(one, size, cleanup)
-            values += (first + offset, stamp, key, value, packed)
+            if rows:
+                values += (first + offset, stamp, key, value, packed)
             records.append(Record(topic, partition, offset, stamp, key, value, headers))
             offset += 1
         added[place] = Appended(pid, offset + gap, records)

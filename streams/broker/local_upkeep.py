@@ -11,8 +11,11 @@ import sqlite3
 from collections.abc import Iterator
 from functools import partial
 
+from streams.broker.local_memory import MemoryRecords
+from streams.broker.local_records import raise_low
 from streams.broker.local_store import OFFSET_BITS, Store
 from streams.broker.local_view import LogView
+from streams.broker.port import TopicPartition
 
 # One step holds the write lock for a few milliseconds; one call takes some dozens.
 ROWS_PER_STEP = 2_000
@@ -30,6 +33,8 @@ _AGING = """
 
 async def upkeep(view: LogView, tombstones_ms: int) -> int:
     """Some of what is over its time is gone. 0 says that nothing was left to do."""
+    if view.memory is not None:
+        return await _upkeep_in_memory(view, view.memory, tombstones_ms)
     removed = 0
     for _ in range(STEPS_PER_CALL):
         # Looked for on the reading connection: an idle log is not written to.
@@ -45,6 +50,9 @@ async def upkeep(view: LogView, tombstones_ms: int) -> int:
 
 async def sweep(view: LogView) -> None:
     """All rows that readers cannot reach any more are gone."""
+    if view.memory is not None:
+        _sweep_memory(view, view.memory)
+        return
     while (step := next(_unreachable(view.store), None)) is not None:
         await view.store.write(step)
         await view.clock.sleep(0)  # a busy minute leaves seconds of it; others have their turn
@@ -154,3 +162,49 @@ def _drop_tombstones(connection: sqlite3.Connection, now: int) -> int:
         "DELETE FROM newest WHERE partition = ? AND key = ?", [row[:2] for row in rows]
     )
     return len(rows)
+
+
+# -- the same for records in memory ---------------------------------------------------------------
+
+_AGING_IN_MEMORY = """
+    SELECT p.topic, p.partition, p.id, p.next, t.retention_ms
+    FROM partitions p JOIN topics t ON t.name = p.topic
+    WHERE t.retention_ms >= 0 AND p.low < p.next"""
+_COMPACTED = """
+    SELECT p.id, p.next FROM partitions p JOIN topics t ON t.name = p.topic
+    WHERE t.cleanup = 'compact'"""
+
+
+async def _upkeep_in_memory(view: LogView, memory: MemoryRecords, tombstones_ms: int) -> int:
+    now = view.clock.now()
+    removed = _sweep_memory(view, memory)
+    old: dict[TopicPartition, int] = {}
+    for topic, partition, pid, end, retention in view.store.read(_AGING_IN_MEMORY):
+        run = memory.runs.get(pid)
+        kept = end if run is None else run.first_since(now - retention, end)
+        place = TopicPartition(topic, partition)
+        if kept > view.edge(place).low:
+            old[place] = kept
+    if old:
+        await view.change(lambda file: raise_low(file, old))
+        removed += len(old) + _sweep_memory(view, memory)
+    steps = STEPS_PER_CALL
+    for pid, end in view.store.read(_COMPACTED):
+        run = memory.runs.get(pid)
+        while run is not None and run.clean < end and steps:
+            removed += run.compact(end, tombstones_ms) + 1
+            steps -= 1
+        if run is not None:
+            removed += run.drop_tombstones(now)
+    return removed
+
+
+def _sweep_memory(view: LogView, memory: MemoryRecords) -> int:
+    removed = 0
+    there = {edge.id: edge.low for edge in view.edges.values()}
+    for pid, run in list(memory.runs.items()):
+        if pid in there:
+            removed += run.clear_below(there[pid])
+        else:
+            removed += len(memory.runs.pop(pid).records) + 1
+    return removed

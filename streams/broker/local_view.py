@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
+from streams.broker.local_memory import MemoryRecords
 from streams.broker.local_records import Appended, fetch, missing
 from streams.broker.local_store import Store
 from streams.broker.port import Record, TopicPartition
@@ -125,6 +126,8 @@ class LogView:
         self.clock = clock
         self.bell = Bell(clock)
         self.tail = Tail()
+        self.memory = MemoryRecords() if store.path is None else None
+        """Where the records are, if they are not in a file."""
         self.edges: dict[TopicPartition, Edge] = {}
         self.groups: dict[str, int] = {}
         self._seen = -1
@@ -164,8 +167,9 @@ class LogView:
 
     def appended(self, added: Mapping[TopicPartition, Appended]) -> None:
         """Own records are visible to own readers at once."""
+        kept = self.tail if self.memory is None else self.memory
         for place, one in added.items():
-            self.tail.add(one)
+            kept.add(one)
             known = self.edges.get(place)
             if known is None or known.id != one.id:
                 self.refresh(force=True)
@@ -187,9 +191,12 @@ class LogView:
         start = max(offset, edge.low)
         if start >= edge.end:
             return [], start
-        records = self.tail.get(edge.id, start, limit)
-        if records is None:
-            records = fetch(self.store, place, edge.id, (start, edge.end), limit)
+        if self.memory is not None:
+            records = self.memory.get(edge.id, start, edge.end, limit)
+        else:
+            found = self.tail.get(edge.id, start, limit)
+            span = (start, edge.end)
+            records = fetch(self.store, place, edge.id, span, limit) if found is None else found
         if not records:
             return [], edge.end
         after = records[-1].offset + 1

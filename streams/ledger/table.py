@@ -43,7 +43,7 @@ class LedgerTable:
         """Scopes that are no more, but still have a cold copy."""
         self._absent: set[str] = set()
         """Scopes known not to be in the cold store."""
-        self._unread: dict[Address, int] = {}
+        self._unread: dict[tuple[str, str], int] = {}
         self._changed = changed
         self.position = self._cold.stand.position
         """Offset of the next ledger record to apply."""
@@ -84,14 +84,15 @@ class LedgerTable:
 
     def committed(self, scope: str, part: str, data: bytes | None) -> None:
         """Applies a row that this owner wrote; it will be read back once."""
-        address = Address(scope, part)
+        address = (scope, part)
         self._unread[address] = self._unread.get(address, 0) + 1
         self._set(scope, part, data)
 
     def read(self, key: bytes, data: bytes | None, offset: int) -> Address | None:
         """Applies a record of the topic; the address if it was news."""
         self.position = offset + 1
-        address = Address.of(key)
+        scope, _, part = key.decode().partition("|")
+        address = (scope, part)
         unread = self._unread.get(address)
         if unread is not None:
             if unread == 1:
@@ -99,14 +100,14 @@ class LedgerTable:
             else:
                 self._unread[address] = unread - 1
             return None
-        before = self.rows(address.scope).get(address.part)
+        before = self.rows(scope).get(part)
         if data is None:
             if before is None:
                 return None
         elif before is not None and head(before).order >= head(data).order:
             return None
-        self._set(address.scope, address.part, data)
-        return address
+        self._set(scope, part, data)
+        return Address(scope, part)
 
     def _set(self, scope: str, part: str, data: bytes | None) -> None:
         parts = self._at_hand(scope)

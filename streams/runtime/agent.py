@@ -40,7 +40,7 @@ from streams.event import Event
 from streams.observe.logs import get_logger
 from streams.observe.metrics import Metrics
 from streams.runtime.comebacks import PASSING, Comebacks
-from streams.runtime.commit import Encoder, Origin
+from streams.runtime.commit import Encoder
 from streams.runtime.control import ControlReader
 from streams.runtime.execution import CancelToken, Execution
 from streams.runtime.figures import DROPPED, PARKED, UNREADABLE, Figures, outcome_of
@@ -380,7 +380,7 @@ class Agent:
                 self._echo(job.delivery.root, path, text)
         self._lanes.done(job)
         if self._owns(job):
-            records = self._encoder.records(flow.actions, Origin(job.place, job.offset))
+            records = self._encoder.records(flow.actions, job)
             outcome = outcome_of(flow.actions)
             counted = self._figures.finished(job.place.topic, outcome, job.part.path)
             self._out.gather(job.place, job.offset, records, counted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Protocol
 
 from streams.broker.port import (
     Committed,
@@ -25,8 +25,8 @@ MOST_RECORDS = 5_000
 """Records of one transaction; more waits for the next one."""
 
 
-class Origin(NamedTuple):
-    """Where the record stood that actions follow from."""
+class Origin(Protocol):
+    """Whatever knows where the record stood that actions follow from."""
 
     place: TopicPartition
     offset: int
@@ -47,19 +47,22 @@ class Encoder:
 
     def records(self, actions: Iterable[Action], origin: Origin | None = None) -> list[Outgoing]:
         """In the order of the actions. `origin`: the record they follow from, for dead letters."""
+        ledger, partitions = self._naming.ledger, self._partitions
         return [
-            self._record(action, origin) for action in actions if not isinstance(action, Forget)
-        ]
-
-    def _record(self, action: Action, origin: Origin | None) -> Outgoing:
-        if isinstance(action, PutRow):
-            return Outgoing(
-                self._naming.ledger,
+            Outgoing(
+                ledger,
                 f"{action.scope}|{action.part}".encode(),  # as `Address.key`, without the address
                 action.data,
                 (),
-                partition_of(action.scope, self._partitions),
+                partition_of(action.scope, partitions),
             )
+            if isinstance(action, PutRow)
+            else self._record(action, origin)
+            for action in actions
+            if not isinstance(action, Forget)
+        ]
+
+    def _record(self, action: Action, origin: Origin | None) -> Outgoing:
         if isinstance(action, Publish):
             value, headers = kafka.encode(action.event)
             return Outgoing(

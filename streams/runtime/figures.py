@@ -23,6 +23,8 @@ from streams.topology.plan import Naming
 log = get_logger(__name__)
 
 SUCCEEDED = PUBLIC["SUCCESS"]
+_SUCCESS = b'{"s":"SUCCESS"'
+"""How the row of nearly every delivery begins."""
 DECIDED = "decided"
 """Outcome of whatever a keeper takes in."""
 DROPPED = "dropped"
@@ -49,6 +51,8 @@ def outcome_of(actions: Sequence[Action]) -> str:
     """How a delivery ended, by the row that its step begins with."""
     first = actions[0] if actions else None
     if isinstance(first, PutRow) and first.data is not None:
+        if first.data.startswith(_SUCCESS, 1):
+            return SUCCEEDED
         return PUBLIC[head(first.data).status]
     return PARKED
 

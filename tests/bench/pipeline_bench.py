@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import gc
 import platform
 import pstats
 import resource
@@ -112,6 +113,7 @@ def main() -> None:
     for _ in range(given.repeat):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "log.db" if given.file else None
+            gc.collect()  # what a run leaves behind is no business of the next one
             if profile:
                 profile.enable()
             figures.append(asyncio.run(once(given.jobs, file)))
