@@ -16,7 +16,6 @@ from streams.errors import OutcomeUnknown
 from streams.runtime import group_commit, keeper
 from streams.runtime.restoring import Restorer
 from streams.runtime.timekeeping import LogTime
-from streams.testing.simulated_log import ProcessLog
 from streams.topology.plan import Naming
 
 
@@ -132,14 +131,25 @@ class Counting:
         return self.at[place]
 
 
+class CountingLog:
+    """A log whose readers count."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.watermarks = inner.watermarks
+
+    def reader(self):
+        return Counting(self.inner.reader())
+
+
 def recovery_by_counting(patch):
     """A table is whole when as many records came as its offsets promise."""
-    restore, reader = Restorer.restore, ProcessLog.reader
+    restore = Restorer.restore
 
     async def counted(self, partition):
-        with patch.context() as more:
-            more.setattr(ProcessLog, "reader", lambda log: Counting(reader(log)))
-            return await restore(self, partition)
+        if not isinstance(self._log, CountingLog):
+            self._log = CountingLog(self._log)
+        return await restore(self, partition)
 
     patch.setattr(Restorer, "restore", counted)
 
