@@ -64,12 +64,13 @@ def paint(text: str, style: str, *, on: bool | None = None) -> str:
 
 def say(text: str) -> None:
     """Talk: for the person, never for the pipe."""
-    print(text, file=sys.stderr, flush=True)
+    # In one write: the lines of several processes on one terminal must not run into each other.
+    print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
 
 def give(text: str) -> None:
     """A result."""
-    print(text, flush=True)
+    print(f"{text}\n", end="", flush=True)
 
 
 def show(
