@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,6 +78,18 @@ class Site:
 
     def signal(self, name: str, number: signal.Signals) -> None:
         self.processes[name].send_signal(number)
+
+    async def freeze(self, name: str) -> None:
+        """SIGSTOP between two writes: who is stopped within one keeps the file for all (K024)."""
+
+        async def stopped_between_writes() -> bool:
+            self.signal(name, signal.SIGSTOP)
+            if free_to_write(self.settings.log):
+                return True
+            self.signal(name, signal.SIGCONT)
+            return False
+
+        await self.until(stopped_between_writes)
 
     def stop(self, name: str) -> int:
         """SIGTERM; the exit code."""
@@ -191,3 +204,17 @@ class Site:
         return "\n".join(
             f"--- {path.name}\n{path.read_text()[-3000:]}" for path in self.folder.glob("*.log")
         )
+
+
+def free_to_write(log: Path) -> bool:
+    """No process that stands still holds the file; who works lets go of it within the second."""
+    file = sqlite3.connect(log, timeout=1.0, isolation_level=None)
+    try:
+        file.execute("BEGIN IMMEDIATE")
+        file.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    else:
+        return True
+    finally:
+        file.close()

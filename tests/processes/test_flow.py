@@ -357,7 +357,7 @@ async def test_a_stopped_process_changes_nothing_when_it_wakes(site: Any) -> Non
         return len(site.side_effects("two")) > 20
 
     await site.until(some_ran)
-    site.signal("agents-1", signal.SIGSTOP)
+    await site.freeze("agents-1")
     await site.until_ended(jobs)
     site.signal("agents-1", signal.SIGCONT)
     await site.submit("late")
