@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from streams.cli import (
+    broker,
     control,
     deadletter,
     events,
@@ -33,6 +34,7 @@ app.add_typer(gate.app, name="gate")
 app.add_typer(control.facts, name="fact")
 app.add_typer(deadletter.app, name="dlq")
 app.add_typer(inspect.config, name="config")
+app.add_typer(broker.app, name="broker")
 
 
 @app.callback()

@@ -308,8 +308,10 @@ class GroupPromises(BrokerGround):
             seats += 1
             producer = await log.producer(f"{topic}.{seats}")
             member = await self.member(log, group, f"m{seats}", topic)
-            for _ in range(10):
+            polls = 10
+            while polls:
                 poll = await member.consumer.poll(4, 0.02)
+                polls -= bool(poll.membership)  # joining may take its time
                 if not poll.records:
                     continue
                 moved = {r.place: Committed(r.offset + 1) for r in poll.records}

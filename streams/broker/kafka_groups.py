@@ -1,0 +1,94 @@
+"""Asking and changing where the groups of a cluster stand, from outside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
+
+from streams.broker.kafka_admin import REQUEST, STABLE, KafkaAdmin
+from streams.broker.kafka_errors import LOST_GROUP, error_of, failure
+from streams.broker.kafka_futures import ended
+from streams.broker.kafka_options import KafkaOptions
+from streams.broker.kafka_records import client_positions, committed_of, place_of
+from streams.broker.port import Committed, TopicPartition
+from streams.clock import Clock
+from streams.errors import LogError, LogUnavailable
+
+
+class KafkaGroups:
+    """Positions and members, through the admin client of a log."""
+
+    def __init__(self, options: KafkaOptions, admin: KafkaAdmin, clock: Clock) -> None:
+        self._options = options
+        self._admin = admin
+        self._clock = clock
+
+    async def positions(self, group: str) -> dict[TopicPartition, Committed]:
+        """What the group has committed. Waits for transactions that could still change it."""
+        until = self._clock.monotonic() + STABLE
+        while True:
+            futures = self._admin.client.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], require_stable=True, request_timeout=STABLE
+            )
+            (outcome,) = (await ended(futures)).values()
+            error = _first_error(outcome)
+            if error is None:
+                found = {place_of(each): committed_of(each) for each in outcome.topic_partitions}
+                return {place: at for place, at in found.items() if at is not None}
+            if error.code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return {}
+            trouble = failure(error, f"positions of {group}")
+            if not isinstance(trouble, LogUnavailable) or self._clock.monotonic() > until:
+                raise trouble
+            await self._clock.sleep(0.1)
+
+    async def set_positions(
+        self, group: str, positions: Mapping[TopicPartition, Committed]
+    ) -> None:
+        """The group, which has no members, stands at these positions."""
+        if not positions:
+            return
+        asked = ConsumerGroupTopicPartitions(group, client_positions(positions))
+        # The seat of a member that has closed is kept for its session.
+        until = self._clock.monotonic() + self._options.seat_seconds
+        while True:
+            futures = self._admin.client.alter_consumer_group_offsets(
+                [asked], request_timeout=REQUEST
+            )
+            (outcome,) = (await ended(futures)).values()
+            error = _first_error(outcome)
+            if error is None:
+                return
+            if error.code() not in LOST_GROUP and error.code() != KafkaError.NON_EMPTY_GROUP:
+                raise failure(error, f"setting positions of {group}")
+            if self._clock.monotonic() > until:
+                break
+            await self._clock.sleep(0.2)
+        raise LogError(
+            f"the group {group} has members",
+            code="K027",
+            help="Stop the group's workers, or wait until their session ends.",
+        )
+
+    async def members(self, group: str) -> list[str]:
+        """Who is in the group now, sorted."""
+        futures = self._admin.client.describe_consumer_groups([group], request_timeout=REQUEST)
+        (outcome,) = (await ended(futures)).values()
+        if isinstance(outcome, KafkaException):
+            if error_of(outcome).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise failure(error_of(outcome), f"members of {group}")
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return sorted(each.group_instance_id or each.client_id for each in outcome.members)
+
+
+def _first_error(outcome: Any) -> KafkaError | None:
+    """Of a group's answer: its own, or that of one of its partitions."""
+    if isinstance(outcome, KafkaException):
+        return error_of(outcome)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return next((each.error for each in outcome.topic_partitions if each.error), None)
