@@ -97,10 +97,9 @@ class App:
     def open_log(self) -> Log:
         """The log these settings name; opened once."""
         if self._log is None:
-            from streams.broker.local import LocalLog
+            from streams.broker.opening import open_log
 
-            self.settings.log.parent.mkdir(parents=True, exist_ok=True)
-            self._log = LocalLog.open(self.settings.log, clock=self.clock)
+            self._log = open_log(self.settings, self.clock)
         return self._log
 
     async def apply(self, log: Log | None = None) -> None:

@@ -44,6 +44,19 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The address of this machine that the port is opened on."""
 
 
+class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The cluster that keeps the log; without one it is kept in a file."""
+
+    bootstrap: str = ""
+    """Brokers to begin with, `HOST:PORT`, several with commas. Empty: the embedded log."""
+    options: dict[str, str | int | float | bool] = {}
+    """Options of the client library (librdkafka), by their own names: TLS, SASL, timeouts. In the
+    environment a JSON object. Their values are never shown."""
+    production: bool = False
+    """Refuse topics that could lose what was acknowledged: fewer than three replicas, fewer than
+    two in sync, unclean leader election."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One process's settings; `load` gives them checked."""
 
@@ -57,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """URL of the blob store, for data over 48 KiB. Default: `blobs` in the state dir."""
     partitions: Positive = 4
     """Partitions of a new pipeline's topics; an existing one keeps what it has."""
+    kafka: KafkaSettings = KafkaSettings()
     worker: WorkerSettings = WorkerSettings()
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
@@ -248,6 +262,14 @@ def _duration(value: object) -> float:
         raise refused from None
 
 
+def _object(text: str) -> object:
+    """A JSON object. What is in it may be secret: a refusal does not repeat it."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        raise ValueError("a JSON object of options is wanted") from None
+
+
 def _convert(key: str, source: _Source) -> object:
     kind, value = KEYS[key], source.value
     if kind is Path or kind == Path | None:
@@ -256,6 +278,8 @@ def _convert(key: str, source: _Source) -> object:
         return (source.base / Path(value).expanduser()).resolve()
     if kind is Seconds:
         value = _duration(value)
+    if key == "kafka.options" and isinstance(value, str):
+        value = _object(value)
     return msgspec.convert(value, kind, strict=not source.place.startswith("env "))
 
 
@@ -271,6 +295,7 @@ def _build(values: dict[str, Any], sources: dict[str, str], project: Path) -> Se
         (sections[section] if section else top)[leaf] = value
     return Settings(
         **top,
+        kafka=KafkaSettings(**sections["kafka"]),
         worker=WorkerSettings(**sections["worker"]),
         sources=sources,
     )
@@ -284,6 +309,8 @@ def _lookup(settings: Settings, key: str) -> object:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, dict):  # options of a client: some of them are passwords
+        return ", ".join(f"{name}=***" for name in sorted(value))
     text = "" if value is None else str(value)
     parts = urlsplit(text)
     if parts.password or parts.username:

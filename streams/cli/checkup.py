@@ -12,10 +12,9 @@ from typing import Literal
 
 import msgspec
 
-from streams.cli.session import connected, shown
+from streams.cli.session import connected, settings_of_verb, shown
 from streams.cli.wording import count
 from streams.errors import StreamsError
-from streams.settings import Settings
 
 DISTRIBUTION = "interlock-streams"
 LEAST_PYTHON = (3, 11)
@@ -51,12 +50,12 @@ async def examine() -> list[Finding]:
     """Every finding, the good ones too; a check that cannot be made is a finding of its own."""
     findings = [_python(), _sqlite()]
     try:
-        settings = Settings.load()
+        settings = settings_of_verb()
     except StreamsError as error:
         return [*findings, Finding("settings", "failed", error.message, error.help)]
     findings.append(Finding("settings", "ok", f"namespace {settings.namespace}"))
     findings.append(_disk(settings.state_dir))
-    if not settings.log.is_file():
+    if not settings.kafka.bootstrap and not settings.log.is_file():
         step = "streams dev starts one; or change into the project's folder"
         detail = f"{shown(settings.log)} is not there"
         return [*findings, Finding("log", "warning", detail, step)]

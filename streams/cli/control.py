@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.output import DryRunOption, PipelineOption, ReasonOption, give, say
+from streams.cli.session import on_log
 
 app = typer.Typer()
 facts = typer.Typer(help="Facts: set values that gates and stages can read.", no_args_is_help=True)
@@ -17,12 +18,14 @@ TargetArgument = Annotated[
 
 
 @app.command()
+@on_log
 def pause(target: TargetArgument, reason: ReasonOption = "", dry_run: DryRunOption = False) -> None:
     """Lets no new work start in a pipeline or stage until it is resumed, over restarts too."""
     _hold("pause", target, reason, dry_run)
 
 
 @app.command()
+@on_log
 def resume(
     target: TargetArgument, reason: ReasonOption = "", dry_run: DryRunOption = False
 ) -> None:
@@ -63,6 +66,7 @@ def _hold(kind: str, target: str, reason: str, dry_run: bool) -> None:
 
 
 @facts.command("set")
+@on_log
 def set_facts(
     words: Annotated[
         list[str],

@@ -16,6 +16,7 @@ from streams.cli.output import (
     show,
     show_one,
 )
+from streams.cli.session import on_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ LettersArgument = Annotated[
 
 
 @app.command("list")
+@on_log
 def list_letters(
     pipeline: PipelineOption = None,
     cause: CauseOption = None,
@@ -82,6 +84,7 @@ def list_letters(
 
 
 @app.command("show")
+@on_log
 def show_letter(
     letter: Annotated[str, typer.Argument(metavar="LETTER")],
     pipeline: PipelineOption = None,
@@ -105,6 +108,7 @@ def show_letter(
 
 
 @app.command()
+@on_log
 def redrive(
     letters: LettersArgument = None,
     pipeline: PipelineOption = None,
@@ -119,6 +123,7 @@ def redrive(
 
 
 @app.command()
+@on_log
 def discard(
     letters: LettersArgument = None,
     pipeline: PipelineOption = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.output import DryRunOption, Form, FormOption, give, say
+from streams.cli.session import on_log
 
 if TYPE_CHECKING:
     from streams.broker.port import Record
@@ -19,6 +20,7 @@ app = typer.Typer()
 
 
 @app.command()
+@on_log
 def publish(
     topic: Annotated[str, typer.Argument(metavar="TOPIC")],
     file: Annotated[
@@ -87,6 +89,7 @@ def read_events(content: bytes) -> Iterator[Event]:
 
 
 @app.command()
+@on_log
 def tail(
     name: Annotated[str, typer.Argument(metavar="TOPIC|PIPELINE")],
     start: Annotated[

@@ -15,6 +15,7 @@ from streams.cli.output import (
     say,
     show,
 )
+from streams.cli.session import on_log
 
 if TYPE_CHECKING:
     from streams.client import Client
@@ -27,6 +28,7 @@ AllOption = Annotated[bool, typer.Option("--all", help="Every job that waits the
 
 
 @app.command("list")
+@on_log
 def list_gates(pipeline: PipelineOption = None, output: FormOption = Form.TABLE) -> None:
     """Lists gates that hold jobs, with how many and since when."""
     from streams.cli.session import connected, run
@@ -57,6 +59,7 @@ def list_gates(pipeline: PipelineOption = None, output: FormOption = Form.TABLE)
 
 
 @app.command()
+@on_log
 def release(
     gate: GateArgument,
     jobs: Annotated[list[str] | None, typer.Argument(metavar="JOB…")] = None,
@@ -71,6 +74,7 @@ def release(
 
 
 @app.command()
+@on_log
 def reject(
     gate: GateArgument,
     jobs: Annotated[list[str] | None, typer.Argument(metavar="JOB…")] = None,

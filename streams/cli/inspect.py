@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.output import Form, FormOption, say, show, show_one
+from streams.cli.session import on_log
 
 if TYPE_CHECKING:
     from streams.cli.checkup import Finding
@@ -16,6 +17,7 @@ config = typer.Typer(help="Settings of this process.", no_args_is_help=True)
 
 
 @config.command("show")
+@on_log
 def show_config(
     origin: Annotated[
         bool, typer.Option("--origin", help="Say where each value comes from.")
@@ -23,11 +25,11 @@ def show_config(
     output: FormOption = Form.TABLE,
 ) -> None:
     """Shows every setting as it is in force here, secrets masked."""
-    from streams.settings import Settings
+    from streams.cli.session import settings_of_verb
 
     items = [
         {"key": key, "value": value, "origin": place}
-        for key, (value, place) in Settings.load().origins().items()
+        for key, (value, place) in settings_of_verb().origins().items()
     ]
     if not origin:
         items = [{"key": each["key"], "value": each["value"]} for each in items]
@@ -76,6 +78,7 @@ def _first_words(text: str) -> str:
 
 
 @app.command()
+@on_log
 def doctor(output: FormOption = Form.TABLE) -> None:
     """Looks whether everything here is as it has to be; exit code 1 if something is not."""
     from streams.cli.checkup import examine

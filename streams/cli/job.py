@@ -19,6 +19,7 @@ from streams.cli.output import (
     show,
     show_one,
 )
+from streams.cli.session import on_log
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -50,6 +51,7 @@ class Status(StrEnum):
 
 
 @app.command()
+@on_log
 def submit(
     pipeline: Annotated[str, typer.Argument(metavar="PIPELINE")],
     id: Annotated[str | None, typer.Option("--id", help="The job's id.")] = None,
@@ -111,6 +113,7 @@ def submit(
 
 
 @app.command()
+@on_log
 def get(
     job: JobArgument,
     tree: Annotated[bool, typer.Option("--tree", help="Stages as the pipeline has them.")] = False,
@@ -137,6 +140,7 @@ def get(
 
 
 @app.command("list")
+@on_log
 def list_jobs(
     pipeline: PipelineOption = None,
     status: Annotated[Status | None, typer.Option("--status", metavar="S")] = None,
@@ -179,6 +183,7 @@ def list_jobs(
 
 
 @app.command()
+@on_log
 def why(job: JobArgument, pipeline: PipelineOption = None, output: FormOption = Form.TABLE) -> None:
     """Says where a job stands, what it waits for, and the command that moves it."""
     from streams.cli import why as answer
@@ -200,6 +205,7 @@ def why(job: JobArgument, pipeline: PipelineOption = None, output: FormOption = 
 
 
 @app.command()
+@on_log
 def history(
     job: JobArgument, pipeline: PipelineOption = None, output: FormOption = Form.TABLE
 ) -> None:
@@ -217,6 +223,7 @@ def history(
 
 
 @app.command()
+@on_log
 def cancel(
     jobs: JobsArgument,
     pipeline: PipelineOption = None,
@@ -238,6 +245,7 @@ def cancel(
 
 
 @app.command()
+@on_log
 def retry(
     jobs: JobsArgument,
     start: Annotated[

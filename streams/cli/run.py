@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from streams.cli.session import chosen_cluster, on_log
+
 app = typer.Typer()
 
 
@@ -42,6 +44,7 @@ def dev(
 
 
 @app.command()
+@on_log
 def worker(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Topology files.")],
     pool: Annotated[
@@ -78,6 +81,7 @@ def worker(
         pools=tuple(pool) if pool else None,
         stages=frozenset(name.strip() for name in stage.split(",")) if stage else None,
         keeper=keeper is YesNo.YES,
+        kafka=chosen_cluster(),
         port=port,
         host=host,
     )

@@ -14,6 +14,7 @@ import msgspec
 from streams.app import App
 from streams.cli.failing import USAGE
 from streams.cli.output import say
+from streams.cli.session import settings_of_verb, target
 from streams.clock import Clock, SystemClock
 from streams.errors import NotFoundError
 from streams.observe import logs
@@ -32,12 +33,13 @@ class Duty(msgspec.Struct, frozen=True):
     pools: tuple[str, ...] | None = None
     stages: frozenset[str] | None = None
     keeper: bool = True
+    kafka: str | None = None
     port: int | None = None
     host: str | None = None
 
     def settings(self) -> Settings:
         """As they are for this duty: what it says itself wins."""
-        return Settings.load({"worker.port": self.port, "worker.host": self.host})
+        return settings_of_verb({"worker.port": self.port, "worker.host": self.host})
 
     def of_process(self, number: int, settings: Settings) -> Duty:
         """The duty of one of several processes: each serves a port of its own."""
@@ -52,6 +54,8 @@ class Duty(msgspec.Struct, frozen=True):
             words += ["--pool", pool]
         if self.stages is not None:
             words += ["--stage", ",".join(sorted(self.stages))]
+        if self.kafka is not None:
+            words += ["--kafka", self.kafka]
         if self.port is not None:
             words += ["--port", str(self.port)]
         if self.host is not None:
@@ -87,7 +91,7 @@ async def work(duty: Duty) -> int:
     app = App.from_files(*duty.files, settings=settings)
     _check_names(app, duty)
     names = ", ".join(topology.plan.pipeline for topology in app.topologies)
-    say(f"worker of {names} on {settings.log}")
+    say(f"worker of {names} on {target(settings)}")
     calm_collector()
     with stopping() as stop:
         await app.run(stop, pools=duty.pools, stages=duty.stages, keeper=duty.keeper)
