@@ -1,6 +1,7 @@
 """The stateful agent: owns ledger partitions and decides for the jobs in them.
 
-For each partition it owns it keeps a table of all rows (`state`), and consumes intake and hold.
+For each partition it owns (`keeper_ownership`) it keeps a table of all rows (`state`), and consumes
+intake and hold (`keeper_feed`).
 Everything it decides is a turn of the engine, committed as one transaction (`batch`) with the
 offsets of what caused it; its tables follow only after the commit.
 
@@ -10,7 +11,6 @@ Who owns hold p owns state p. An intake record whose state is elsewhere is forwa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -20,14 +20,9 @@ import msgspec
 
 from streams.blobs import BlobError, BlobStore
 from streams.broker.port import (
-    Committed,
-    Consumer,
     Log,
-    Membership,
     Outgoing,
-    Poll,
     Producer,
-    Reader,
     Record,
     TopicPartition,
 )
@@ -51,9 +46,12 @@ from streams.runtime.control import ControlReader
 from streams.runtime.deciding import Decisions
 from streams.runtime.figures import DECIDED, Figures
 from streams.runtime.group_commit import commit_surely
+from streams.runtime.keeper_feed import Feed, size_of
+from streams.runtime.keeper_ownership import Ownership
+from streams.runtime.keeper_upkeep import Upkeep
 from streams.runtime.restoring import Restore, Restorer
 from streams.runtime.standing import Pulse
-from streams.runtime.state import State, newest
+from streams.runtime.state import State
 from streams.runtime.timekeeping import LogTime
 from streams.runtime.waiting import gate_since, waits
 from streams.topology.plan import Naming
@@ -62,34 +60,18 @@ log = get_logger(__name__)
 
 MOST_TIMERS = 1_000
 """Deadlines of one transaction; a quarter of them also where it is full already."""
-MOST_WAITING = 2_000
-"""Inputs in memory, above which no more are taken."""
-MOST_ROWS_WAITING = 10_000
-MOST_IN_MEMORY = 1_000_000
-"""Rows at hand and index entries of one partition (about 0.4 kB each), above which no new jobs are
-taken into it."""
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of one input from outside, and about as many of the inputs of one transaction (R3)."""
-MOST_BYTES_WAITING = 64 * 1024 * 1024
 ROWS_BESIDE_INPUTS = 0.75
 INPUTS_BESIDE_A_STORM = 0.5
 """Shares of a transaction that one kind of work may fill while another one waits."""
 TICK = 1.0
-BRIEFLY = 0.05
-"""Seconds a poll lasts while new partitions are being restored: then they are read at once."""
 AFTER_A_FAULT = 60_000
 """When (ms) a deadline that could not be decided on is looked at again."""
-SNAPSHOT_EVERY = 60.0
-TRIM_EVERY = 60.0
-A_MOMENT = 10_000
-"""Jobs looked over before others have their turn."""
-DAY = 24 * 3600 * 1000
 
 
 class Keeper:
     """One member of the keepers' group."""
-
-    _reader: Reader
 
     def __init__(
         self,
@@ -126,22 +108,11 @@ class Keeper:
 
     def _begin(self) -> None:
         self._states: dict[int, State] = {}
-        self._frontiers: dict[TopicPartition, Frontier] = {}
-        self._membership: Membership | None = None
-        self._inputs: deque[Record] = deque()
-        self._rows: deque[Record] = deque()
+        self._feed: Feed | None = None
         self._facts: list[str] = []
         self._storm: deque[tuple[State, str]] = deque()
         """Gates still to be judged because a shared fact changed."""
-        self._changes: deque[Poll] = deque()
-        """Changes of ownership that are still to be followed, in order."""
-        self._handled = asyncio.Event()
-        self._owns_some = asyncio.Event()
         self._wake = asyncio.Event()
-        self._last_trim = self._last_snapshot = self._clock.monotonic()
-        self._trimming: asyncio.Task[None] | None = None
-        self._to_save: set[int] = set()
-        """Partitions whose local copies are being brought up, a slice at a time."""
 
     # -- life -------------------------------------------------------------------------------
 
@@ -177,7 +148,7 @@ class Keeper:
     @property
     def frontiers(self) -> Mapping[TopicPartition, Frontier]:
         """How far it is in the topics it consumes."""
-        return self._frontiers
+        return self._feed.frontiers if self._feed is not None else {}
 
     @property
     def restoring(self) -> Mapping[int, Restore]:
@@ -189,87 +160,52 @@ class Keeper:
         self.pulse.began()
         await self._ask_the_time()
         await self._control.wait_until(await self._control.end())
-        self._reader = self._log.reader()
+        reader = self._log.reader()
         consumer = self._log.consumer(self._naming.keeper_group, self._worker)
         producer = await self._log.producer(f"{self._naming.keeper_group}.{self._worker}")
-        pumps: list[asyncio.Task[None]] = []
+        feed = self._feed = Feed(
+            self._naming, self._clock, self._time, self._states, consumer, reader, self._wake
+        )
+        owning = Ownership(
+            self._log,
+            self._naming,
+            self._clock,
+            self._restorer,
+            self._states,
+            feed,
+            producer,
+            self._figures,
+            self.pulse.member,
+        )
+        upkeep = Upkeep(
+            self._log,
+            self._naming,
+            self._control,
+            self._clock,
+            self._restorer,
+            self._states,
+            feed.frontiers,
+            self._partitions,
+        )
+        pumps = [
+            asyncio.create_task(feed.pump_inputs(), name="keeper.inputs"),
+            asyncio.create_task(feed.pump_rows(), name="keeper.rows"),
+        ]
         try:
-            await consumer.subscribe([self._naming.intake, self._naming.hold])
-            pumps += [
-                asyncio.create_task(self._pump_inputs(consumer), name="keeper.inputs"),
-                asyncio.create_task(self._pump_rows(), name="keeper.rows"),
-            ]
-            await self._work(producer, pumps)
-            await self._good_bye(frozenset(self._states), producer)
+            await self._work(feed, owning, upkeep, producer, pumps)
+            await owning.leave(frozenset(self._states))
         finally:
-            if self._trimming is not None:
-                pumps.append(self._trimming)
+            if upkeep.trimming is not None:
+                pumps.append(upkeep.trimming)
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             await consumer.close()
             await producer.close()
-            await self._reader.close()
+            await reader.close()
             states, self._states = self._states, {}
             for state in states.values():
                 state.table.close()
-
-    # -- pumps ------------------------------------------------------------------------------
-
-    async def _pump_inputs(self, consumer: Consumer) -> None:
-        """Hands changes of ownership over in order. The next poll gives up what was revoked, so it
-        waits until that has been followed. What was assigned stays paused until it is restored;
-        that may take minutes, and who does not poll meanwhile is declared dead."""
-        while True:
-            full = self._full()
-            consumer.pause(full)
-            consumer.resume([place for place in self._frontiers if place not in full])
-            poll = await consumer.poll(500, BRIEFLY if self._changes else TICK)
-            if poll.assigned or poll.revoked or poll.lost:
-                consumer.pause(poll.assigned)
-                self._changes.append(poll)
-                self._handled.clear()
-                self._wake.set()
-                if poll.revoked or poll.lost or poll.records:
-                    await self._handled.wait()
-            elif poll.membership is not None and not self._changes:
-                self._membership = poll.membership
-            for record in poll.records:
-                frontier = self._frontiers.get(record.place)
-                if frontier is not None and frontier.start(record.offset):
-                    self._inputs.append(record)
-                    if record.topic == self._naming.hold:
-                        # K6: a deadline that begins with this event counts from no earlier time.
-                        self._time.saw(record.timestamp)
-            if poll.records:
-                self._wake.set()
-
-    def _full(self) -> set[TopicPartition]:
-        """Partitions to take nothing more from for now. Of a partition whose table is over its
-        bound only the intake: what it holds already must be able to end, or it never gets less."""
-        crowded = self._crowded
-        over = {p for p, state in self._states.items() if state.in_memory > MOST_IN_MEMORY}
-        return {
-            place
-            for place, frontier in self._frontiers.items()
-            if crowded
-            or frontier.full
-            or (place.topic == self._naming.intake and place.partition in over)
-        }
-
-    @property
-    def _crowded(self) -> bool:
-        """More in memory than a few transactions take."""
-        waiting = self._inputs
-        return len(waiting) > MOST_WAITING or sum(map(_size, waiting)) > MOST_BYTES_WAITING
-
-    async def _pump_rows(self) -> None:
-        while True:
-            await self._owns_some.wait()
-            self._rows.extend(await self._reader.poll(2_000, TICK))
-            self._wake.set()
-            while len(self._rows) > MOST_ROWS_WAITING:
-                await self._clock.sleep(0.01)
 
     async def _ask_the_time(self) -> None:
         """Writes a record, so that its append time is read back (`timekeeping`). It says nothing
@@ -291,20 +227,29 @@ class Keeper:
 
     # -- the loop ---------------------------------------------------------------------------
 
-    async def _work(self, producer: Producer, pumps: Collection[asyncio.Task[None]]) -> None:
+    async def _work(
+        self,
+        feed: Feed,
+        owning: Ownership,
+        upkeep: Upkeep,
+        producer: Producer,
+        pumps: Collection[asyncio.Task[None]],
+    ) -> None:
         while not self._leaving:
             self._wake.clear()
             for pump in pumps:
                 if pump.done():
                     pump.result()
-            while self._changes:
-                await self._change_owned(self._changes[0], producer)
-                self._changes.popleft()
-            self._handled.set()
-            self.pulse.went_round(assigned=self._membership is not None)
-            if not await self._step(producer):
+            while feed.changes:
+                await owning.change(feed.changes[0])
+                feed.changes.popleft()
+            feed.changes_followed()
+            self.pulse.went_round(assigned=feed.membership is not None)
+            if not await self._step(feed, producer):
                 await self._rest()
-            await self._housekeeping()
+            if self._time.in_doubt:
+                await self._ask_the_time()
+            upkeep.round()
 
     async def _rest(self) -> None:
         """Waits for something to do, at most until the next deadline."""
@@ -329,19 +274,19 @@ class Keeper:
                 task.cancel()
             await asyncio.gather(sleeper, waker, return_exceptions=True)
 
-    async def _step(self, producer: Producer) -> bool:
+    async def _step(self, feed: Feed, producer: Producer) -> bool:
         """One transaction: rows first, then inputs, facts and timers. False if nothing was done."""
-        batch = Batch(self._new_turn, self._encoder, self._frontiers)
+        batch = Batch(self._new_turn, self._encoder, feed.frontiers)
         # A fact that comes while this turn is under way is looked at in the next one: only then
         # does the index know the gates that this one enters.
         facts, self._facts = self._facts, []
-        await self._read_rows(batch)
-        await self._take_inputs(batch)
+        await self._read_rows(batch, feed)
+        await self._take_inputs(batch, feed)
         await self._look_at_facts(batch, facts)
-        await self._look_at_timers(batch)
+        await self._look_at_timers(batch, feed)
         if not batch.touched:
-            return bool(self._rows or self._inputs or self._storm)
-        await self._commit(batch, producer)
+            return bool(feed.rows or feed.inputs or self._storm)
+        await self._commit(batch, feed, producer)
         return True
 
     def _new_turn(self, state: State) -> Turn:
@@ -356,10 +301,10 @@ class Keeper:
             worker=self._worker,
         )
 
-    async def _read_rows(self, batch: Batch) -> None:
+    async def _read_rows(self, batch: Batch, feed: Feed) -> None:
         """K5: what the agents have written, in the order they did."""
-        while self._rows and not batch.fuller_than(ROWS_BESIDE_INPUTS if self._inputs else 1.0):
-            record = self._rows.popleft()
+        while feed.rows and not batch.fuller_than(ROWS_BESIDE_INPUTS if feed.inputs else 1.0):
+            record = feed.rows.popleft()
             state = self._states.get(record.partition)
             if state is None or record.key is None:
                 continue
@@ -367,7 +312,7 @@ class Keeper:
             self._time.saw(record.timestamp)
             if address is None or record.value is None:
                 continue
-            self._inputs.extendleft(reversed(state.bring_back(address)))
+            feed.inputs.extendleft(reversed(state.bring_back(address)))
             await self._row_seen(batch, state, address.scope, is_closing(record.value))
 
     async def _row_seen(self, batch: Batch, state: State, scope: str, closing: bool) -> None:
@@ -384,18 +329,18 @@ class Keeper:
                 lambda turn: keeping.row_seen(turn, scope, closing=closing, holds=held),
             )
 
-    async def _take_inputs(self, batch: Batch) -> None:
+    async def _take_inputs(self, batch: Batch, feed: Feed) -> None:
         """In their order, as many as fit; a storm that goes on keeps some of the room."""
         size = 0
-        for _ in range(len(self._inputs)):
+        for _ in range(len(feed.inputs)):
             if batch.fuller_than(INPUTS_BESIDE_A_STORM if self._storm else 1.0):
                 return
             if size >= MOST_BYTES:
                 return
-            record = self._inputs.popleft()
-            if record.place not in self._frontiers:
+            record = feed.inputs.popleft()
+            if record.place not in feed.frontiers:
                 continue
-            size += _size(record)
+            size += size_of(record)
             try:
                 done = await self._decide(batch, record)
             except LogUnavailable:
@@ -422,8 +367,8 @@ class Keeper:
             )
             return True
         if record.topic == self._naming.intake:
-            if _size(record) > MOST_BYTES:
-                raise EventError(f"{_size(record):,} bytes are too many", code="V049")
+            if size_of(record) > MOST_BYTES:
+                raise EventError(f"{size_of(record):,} bytes are too many", code="V049")
             check_data(event)
             event = intake.clean(event)
         scope = intake.scope_of(event)
@@ -451,7 +396,7 @@ class Keeper:
                     batch, state, scope, partial(keeping.fact_changed, scope=scope)
                 )
 
-    async def _look_at_timers(self, batch: Batch) -> None:
+    async def _look_at_timers(self, batch: Batch, feed: Feed) -> None:
         """K6: deadlines, delays, retentions."""
         most = MOST_TIMERS // max(1, len(self._states)) // (4 if batch.full else 1)
         for state in list(self._states.values()):
@@ -463,17 +408,17 @@ class Keeper:
                         batch.dead_event(late[0], late[1], self._naming.intake, now, scope)
                     continue
                 await self._time_came(batch, state, scope, part, now)
-            if state.has_orphans and await self._has_read_all(state):
+            if state.has_orphans and await self._has_read_all(state, feed):
                 for record in state.orphans():
                     error = EventError("the row it was written with is not there", code="K041")
                     batch.dead(record, error, now)
                     batch.finished(record)
 
-    async def _has_read_all(self, state: State) -> bool:
+    async def _has_read_all(self, state: State, feed: Feed) -> bool:
         """Whether every row that was in the log by now has been seen (K1.2)."""
         place = TopicPartition(self._naming.ledger, state.partition)
         end = (await self._log.watermarks([place]))[place].high
-        return not self._rows and self._reader.position(place) >= end
+        return feed.has_read_to(end, state.partition)
 
     async def _time_came(self, batch: Batch, state: State, scope: str, part: str, now: int) -> None:
         again: int | None = None
@@ -509,12 +454,12 @@ class Keeper:
                     return False
         return True
 
-    async def _commit(self, batch: Batch, producer: Producer) -> None:
+    async def _commit(self, batch: Batch, feed: Feed, producer: Producer) -> None:
         """Makes the batch visible; the tables follow only then."""
         own = {TopicPartition(self._naming.hold, state.partition) for state in batch.turns}
-        offsets = {place: self._frontiers[place].commit() for place in {*batch.places, *own}}
+        offsets = {place: feed.frontiers[place].commit() for place in {*batch.places, *own}}
         records = batch.records()
-        await commit_surely(producer, transaction(records, offsets, self._membership), self._clock)
+        await commit_surely(producer, transaction(records, offsets, feed.membership), self._clock)
         for state, turn in batch.turns.items():
             if logs.shows("debug"):
                 self._tell_released(state, turn)
@@ -545,119 +490,6 @@ class Keeper:
     def _blob_prefix(self) -> str:
         return f"{self._naming.namespace}/{self._naming.pipeline}"
 
-    # -- ownership --------------------------------------------------------------------------
-
-    async def _change_owned(self, poll: Poll, producer: Producer) -> None:
-        self._figures.rebalanced(poll, self.pulse.member)
-        self._forget(poll.lost)
-        gone = {place.partition for place in poll.revoked if place.topic == self._naming.hold}
-        await self._good_bye(gone, producer)
-        self._forget(poll.revoked)
-        if poll.membership is not None:
-            self._membership = poll.membership
-        marks = await self._log.watermarks(poll.assigned)
-        taken = {}
-        for place, committed in poll.assigned.items():
-            taken[place] = frontier = Frontier(*(committed or Committed(marks[place].low)))
-            frontier.take_over(0)
-        states: dict[int, State] = {}
-        try:
-            for place in taken:
-                if place.topic == self._naming.hold:
-                    states[place.partition] = await self._restorer.restore(place.partition)
-        except BaseException:
-            for state in states.values():
-                state.table.close()
-            raise
-        # Only now: records of what has a frontier are taken.
-        self._states |= states
-        self._frontiers |= taken
-        for state in states.values():
-            await self._look_over(state)
-        self._follow()
-
-    async def _look_over(self, state: State) -> None:
-        """K1.4: what changed while nobody owned the partition is noticed now. Rows without a job
-        are purged a day after the newest of them."""
-        for number, (scope, has_job) in enumerate(state.table.unsettled()):
-            if number % A_MOMENT == A_MOMENT - 1:
-                await self._clock.sleep(0)
-            if has_job:
-                state.to_look_over.append(scope)
-            else:
-                due = newest(state.table.rows(scope)) + keeping.ORPHANED_ROWS_STAY
-                state.holds.schedule(scope, "@orphan", due)
-
-    def _follow(self) -> None:
-        """The rows pump reads exactly the owned partitions, each from where its table stands."""
-        self._rows.clear()
-        self._reader.assign(
-            {
-                TopicPartition(self._naming.ledger, partition): state.table.position
-                for partition, state in self._states.items()
-            }
-        )
-        if self._states:
-            self._owns_some.set()
-        else:
-            self._owns_some.clear()
-
-    async def _good_bye(self, partitions: Collection[int], producer: Producer) -> None:
-        """Leaves partitions in order: says so in the offsets, and keeps a copy of the tables."""
-        leaving = {p: f for p, f in self._frontiers.items() if p.partition in partitions}
-        if leaving:
-            offsets = {place: frontier.commit(clean=True) for place, frontier in leaving.items()}
-            await commit_surely(producer, transaction([], offsets, self._membership), self._clock)
-        for partition in partitions:
-            if partition in self._states:
-                await self._restorer.save(self._states[partition])
-
-    def _forget(self, places: Collection[TopicPartition]) -> None:
-        for place in places:
-            self._frontiers.pop(place, None)
-            if place.topic == self._naming.hold:
-                state = self._states.pop(place.partition, None)
-                if state is not None:
-                    state.table.close()
-        self._inputs = deque(record for record in self._inputs if record.place not in places)
-
-    # -- housekeeping -----------------------------------------------------------------------
-
-    async def _housekeeping(self) -> None:
-        if self._time.in_doubt:
-            await self._ask_the_time()
-        now = self._clock.monotonic()
-        for state in self._states.values():
-            state.rest()
-        if now - self._last_trim >= TRIM_EVERY:
-            self._last_trim = now
-            hold = self._naming.hold
-            done = {p: f.offset for p, f in self._frontiers.items() if p.topic == hold}
-            if self._trimming is None or self._trimming.done():
-                # Beside the work: a log may take seconds to clear up after a busy minute. The
-                # offsets are of now, between two commits.
-                self._trimming = asyncio.create_task(self._trim(done), name="keeper.trim")
-            self._drop_old_stops()
-        if now - self._last_snapshot >= SNAPSHOT_EVERY:
-            self._last_snapshot = now
-            self._to_save = set(self._states)
-        for partition in tuple(self._to_save):
-            owned = self._states.get(partition)
-            if owned is None or self._restorer.save_some(owned):
-                self._to_save.discard(partition)
-
-    async def _trim(self, done: dict[TopicPartition, int]) -> None:
-        with contextlib.suppress(LogUnavailable):
-            await self._log.trim(done)
-
-    def _drop_old_stops(self) -> None:
-        """A stop outlives its job by a day; then nothing can ask for it any more."""
-        for root, stop in self._control.table.stops.items():
-            state = self._states.get(partition_of(root, self._partitions))
-            if state is None or state.time.now() - stop.at < DAY or state.table.has(root):
-                continue
-            state.holds.schedule(root, "@stop", state.time.now())
-
 
 def _timed(delivery: Delivery, appended: int) -> Delivery:
     """A delay counts from when the log took it in: the agent that asked for it may have a wrong
@@ -665,7 +497,3 @@ def _timed(delivery: Delivery, appended: int) -> Delivery:
     if not delivery.due:
         return delivery
     return msgspec.structs.replace(delivery, due=appended + delivery.due - delivery.time)
-
-
-def _size(record: Record) -> int:
-    return len(record.value or b"")

@@ -13,7 +13,7 @@ from streams.broker.port import Transaction
 from streams.engine import intake
 from streams.engine.frontier import Frontier
 from streams.errors import OutcomeUnknown
-from streams.runtime import group_commit, keeper
+from streams.runtime import group_commit, keeper, keeper_ownership
 from streams.runtime.restoring import Restorer
 from streams.runtime.timekeeping import LogTime
 from streams.topology.plan import Naming
@@ -27,7 +27,7 @@ def splitting(patch, first, second):
         await whole(producer, first(wanted), clock)
         await whole(producer, second(wanted), clock)
 
-    for module in (group_commit, keeper):
+    for module in (group_commit, keeper, keeper_ownership):
         patch.setattr(module, "commit_surely", commit)
 
 
@@ -56,7 +56,7 @@ def random_ids(patch):
 def no_fencing(patch):
     """Offsets go without the membership that they were read under."""
     commit = group_commit.transaction
-    for module in (group_commit, keeper):
+    for module in (group_commit, keeper, keeper_ownership):
         patch.setattr(module, "transaction", lambda r, o, m: _anybody(commit(r, o, m)))
 
 
@@ -95,7 +95,7 @@ def commits_again_when_in_doubt(patch):
         except OutcomeUnknown:
             await once(producer, wanted, clock)
 
-    for module in (group_commit, keeper):
+    for module in (group_commit, keeper, keeper_ownership):
         patch.setattr(module, "commit_surely", commit)
 
 

@@ -10,7 +10,7 @@ from streams.clock import SystemClock
 from streams.engine.messages import ARRIVE
 from streams.engine.rows import Address, Row, encode
 from streams.event import Event
-from streams.runtime import keeper
+from streams.runtime import keeper_feed
 from streams.testing.faults import Fault
 from tests.unit.runtime.rig import NAMING, Rig, running
 
@@ -375,7 +375,7 @@ async def test_inputs_and_a_storm_of_releases_share_the_transactions(tmp_path):
 
 async def test_a_table_over_its_bound_takes_no_new_jobs_until_it_has_shrunk(tmp_path, monkeypatch):
     """K3: only the intake waits; what is held already can end, and then the next one comes in."""
-    monkeypatch.setattr(keeper, "MOST_IN_MEMORY", 3)
+    monkeypatch.setattr(keeper_feed, "MOST_IN_MEMORY", 3)
     gated = """
         retention: {jobs: 1s}
         gates: {go: {after: one, until: facts.go, timeout: 20s, on_timeout: continue}}

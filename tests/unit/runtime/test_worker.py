@@ -47,8 +47,8 @@ def breaks(*_args, **_more):
 
 
 BROKEN = {
-    "keeper-inputs": lambda worker: (worker.keeper, "_crowded"),
-    "keeper-rows": lambda worker: (worker.keeper._reader, "poll"),
+    "keeper-inputs": lambda worker: (worker.keeper._feed, "_full"),
+    "keeper-rows": lambda worker: (worker.keeper._feed._reader, "poll"),
     "keeper": lambda worker: (worker.keeper, "_new_turn"),
     "agent": lambda worker: (worker.agents["default"], "_receive"),
     "agent-watch": lambda worker: (worker.agents["default"]._clock, "now"),
@@ -66,10 +66,7 @@ async def test_a_fault_of_the_runtime_ends_the_worker_with_that_fault(tmp_path, 
         task = rig.start(worker)
         await owns_all(rig, worker)
         target, name = BROKEN[where](worker)
-        if name == "_crowded":
-            target = type(target)
-            monkeypatch.setattr(target, name, property(breaks))
-        elif name == "now":
+        if name == "now":
             worker.agents["default"]._clock = Broken(rig.clock)
         else:
             monkeypatch.setattr(target, name, breaks)
