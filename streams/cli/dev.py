@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,12 +13,13 @@ import msgspec
 
 from streams.app import App
 from streams.blobs import BlobStore
-from streams.broker.local import LocalLog
+from streams.broker.opening import open_log
+from streams.cli.dev_log import forget, open_patient, settings_for
 from streams.cli.failing import described
 from streams.cli.live import LiveView
 from streams.cli.output import give, paint, say
 from streams.cli.project import topology_files
-from streams.cli.session import shown
+from streams.cli.session import shown, target
 from streams.cli.submitting import read_jobs
 from streams.cli.wording import count, time_of_day
 from streams.cli.working import stopping
@@ -33,21 +33,15 @@ from streams.settings import Settings, environment
 SAMPLES = "jobs.jsonl"
 RELOAD_GRACE = 1.0
 """Seconds that running stages get at a reload; what has not ended by then runs again."""
-DEBUG_MEMBER_MS = 600_000
-"""How long a worker may stand at a breakpoint before the log takes it for dead."""
 QUIET = 0.3
 """Seconds without a change after which it is said who waits at which gate."""
 
-EXPLANATIONS: dict[str, str] = {
-    "C113": """\
-**A worker is running on this log.** `--fresh` deletes the log; a worker that still writes to it
-would lose what it does. Next: stop the worker (`streams doctor` names it), or leave out `--fresh`.""",
-}
 
-
-async def develop(given: Sequence[Path], *, fresh: bool, debug: bool) -> None:
-    """Runs until Ctrl-C; afterwards everything is kept in the state dir."""
-    settings = _settings()
+async def develop(
+    given: Sequence[Path], *, fresh: bool, debug: bool, kafka: str | None = None
+) -> None:
+    """Runs until Ctrl-C; afterwards everything is kept in the state dir, or on the cluster."""
+    settings = _quiet(settings_for(kafka))
     logs.configure(settings)
     files = topology_files(given, Path.cwd())
     if debug:
@@ -60,9 +54,8 @@ async def develop(given: Sequence[Path], *, fresh: bool, debug: bool) -> None:
         await session.run(app, stop)
 
 
-def _settings() -> Settings:
+def _quiet(settings: Settings) -> Settings:
     """As for a worker, but the log lines stay quiet: what happens is shown in its own way."""
-    settings = Settings.load()
     # The port is for machines that watch a worker; what `dev` shows, it shows here.
     quiet = msgspec.structs.replace(settings.worker, port=None)
     settings = msgspec.structs.replace(settings, worker=quiet)
@@ -86,15 +79,7 @@ def _keep_signals() -> None:
 
 
 def _load(files: Sequence[Path], settings: Settings, *, debug: bool) -> App:
-    log = None
-    if debug:
-        settings.log.parent.mkdir(parents=True, exist_ok=True)
-        log = LocalLog.open(
-            settings.log,
-            clock=SystemClock(),
-            session_ms=DEBUG_MEMBER_MS,
-            poll_interval_ms=DEBUG_MEMBER_MS,
-        )
+    log = open_patient(settings, SystemClock()) if debug else None
     app = App.from_files(*files, settings=settings, log=log)
     app.require_secrets()
     return app
@@ -110,12 +95,18 @@ class Development:
         self._folders = sorted({path.resolve().parent for path in files})
         self._clock = SystemClock()
 
+    @property
+    def _place(self) -> str:
+        if self._settings.kafka.bootstrap:
+            return f"on {target(self._settings)}"
+        return f"in {shown(self._settings.state_dir)}/"
+
     async def run(self, app: App, stop: asyncio.Event) -> None:
         """Runs the app, and after each edit that loads the one it gives."""
         edits: asyncio.Queue[App] = asyncio.Queue(1)
         watching = asyncio.create_task(self._watch(edits))
         names = ", ".join(topology.plan.pipeline for topology in app.topologies)
-        say(f"pipeline {names}, kept in {shown(self._settings.state_dir)}/ — Ctrl-C stops")
+        say(f"pipeline {names}, kept {self._place} — Ctrl-C stops")
         try:
             current: App | None = app
             while current is not None:
@@ -160,7 +151,7 @@ class Development:
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Client]:
-        log = LocalLog.open(self._settings.log, clock=self._clock)
+        log = open_log(self._settings, self._clock)
         try:
             yield Client(
                 log,
@@ -253,26 +244,3 @@ async def _end(running: asyncio.Task[None], grace: float) -> None:
 def _echo(job: str, stage: str, text: str) -> None:
     now = time_of_day(SystemClock().now())
     give(f"{now}  {job}  {stage}  {paint('says', 'dim')}  {text}")
-
-
-async def forget(settings: Settings) -> None:
-    """The log, its blobs and snapshots are gone; refused while a worker is alive on it."""
-    if not settings.log.is_file():
-        return
-    log = LocalLog.open(settings.log, clock=SystemClock())
-    try:
-        infos = await Client(log, settings.namespace).pipelines()
-    finally:
-        await log.close()
-    alive = sorted({worker for info in infos for worker in info.workers})
-    if alive:
-        raise UserError(
-            f"a worker is running on {shown(settings.log)}: {', '.join(alive)}",
-            code="C113",
-            help="stop it first, or leave out --fresh",
-        )
-    for path in settings.log.parent.glob(f"{settings.log.name}*"):
-        path.unlink()
-    for name in ("blobs", "snapshots"):
-        shutil.rmtree(settings.state_dir / name, ignore_errors=True)
-    say(f"forgot everything in {shown(settings.state_dir)}/")

@@ -32,15 +32,25 @@ def dev(
         bool,
         typer.Option("--debug", help="No time limits, so that a breakpoint() in a stage works."),
     ] = False,
+    kafka: Annotated[
+        str | None,
+        typer.Option(
+            "--kafka",
+            metavar="local|HOST:PORT",
+            help="The Kafka that holds the log; `local` starts one of this folder, or finds it. "
+            "Default: the settings, else the embedded log.",
+        ),
+    ] = None,
 ) -> None:
     """Runs pipelines in this process, shows what happens, and reloads what is edited.
 
-    Everything is kept in .streams/; Ctrl-C ends what runs and leaves the rest for the next start.
+    Everything is kept in .streams/, or on Kafka; Ctrl-C ends what runs and leaves the rest for the
+    next start.
     """
     from streams.cli.dev import develop
     from streams.cli.session import run
 
-    run(develop(files or [], fresh=fresh, debug=debug))
+    run(develop(files or [], fresh=fresh, debug=debug, kafka=kafka))
 
 
 @app.command()

@@ -19,7 +19,7 @@ from streams.clock import Clock, SystemClock
 from streams.errors import NotFoundError
 from streams.observe import logs
 from streams.runtime.collecting import calm_collector
-from streams.settings import Settings
+from streams.settings import Settings, environment
 
 RESTART_DELAY = 1.0
 """Seconds before a process that died is started again, so that a broken one does not spin."""
@@ -40,6 +40,10 @@ class Duty(msgspec.Struct, frozen=True):
     def settings(self) -> Settings:
         """As they are for this duty: what it says itself wins."""
         return settings_of_verb({"worker.port": self.port, "worker.host": self.host})
+
+    def app(self, settings: Settings) -> App:
+        """What this duty runs."""
+        return App.from_files(*self.files, settings=settings, pools=self.pools, stages=self.stages)
 
     def of_process(self, number: int, settings: Settings) -> Duty:
         """The duty of one of several processes: each serves a port of its own."""
@@ -88,7 +92,7 @@ async def work(duty: Duty) -> int:
     """Works until it is told to stop; everything that ran then has ended or been given back."""
     settings = duty.settings()
     logs.configure(settings)
-    app = App.from_files(*duty.files, settings=settings)
+    app = duty.app(settings)
     _check_names(app, duty)
     names = ", ".join(topology.plan.pipeline for topology in app.topologies)
     say(f"worker of {names} on {target(settings)}")
@@ -99,10 +103,12 @@ async def work(duty: Duty) -> int:
 
 
 def _check_names(app: App, duty: Duty) -> None:
-    """A pool or stage that no file has would be a worker that does nothing."""
+    """A pool or stage that no file has would be a worker that does nothing. The pool `default` may
+    be empty where others run every stage (another pool, a Faust app): then the keeper is left."""
     parts = [part for topology in app.topologies for part in topology.plan.parts]
+    kept = {"default"} if duty.keeper else set()
     for wanted, known, what in (
-        (duty.pools or (), {part.pool for part in parts}, "pool"),
+        (duty.pools or (), {part.pool for part in parts} | kept, "pool"),
         (duty.stages or (), {part.path for part in parts}, "stage"),
     ):
         for name in wanted:
@@ -117,13 +123,16 @@ async def supervise(duty: Duty, processes: int, clock: Clock | None = None) -> i
     """Keeps so many processes at work; one that dies is started again. Stops them all as one,
     also when one says that what it was asked to do cannot be done; that is the code then."""
     ticker = clock or SystemClock()
-    app = App.from_files(*duty.files, settings=duty.settings())
+    app = duty.app(duty.settings())
     _check_names(app, duty)
     await _apply(app)
     duties = [duty.of_process(number, app.settings) for number in range(processes)]
     with stopping() as stop:
         codes = await asyncio.gather(
-            *(_keep_up(each, number, stop, ticker) for number, each in enumerate(duties))
+            *(
+                _keep_up(each, number, app.settings.worker.name, stop, ticker)
+                for number, each in enumerate(duties)
+            )
         )
     return max(codes)
 
@@ -137,10 +146,12 @@ async def _apply(app: App) -> None:
         await log.close()
 
 
-async def _keep_up(duty: Duty, number: int, stop: asyncio.Event, clock: Clock) -> int:
+async def _keep_up(duty: Duty, number: int, name: str, stop: asyncio.Event, clock: Clock) -> int:
     command = [sys.executable, "-m", "streams.cli.main", "worker", *duty.arguments()]
+    # Without a name of their own they take slots of the folder, and each finds one.
+    around = {**environment(), "STREAMS_WORKER__NAME": f"{name}-{number}" if name else ""}
     while not stop.is_set():
-        process = await asyncio.create_subprocess_exec(*command)
+        process = await asyncio.create_subprocess_exec(*command, env=around)
         ended = asyncio.create_task(process.wait())
         asked = asyncio.create_task(stop.wait())
         await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)

@@ -7,16 +7,19 @@ import contextlib
 import random
 from collections.abc import Sequence
 
-from streams.broker.port import Outgoing, TopicPartition
+from streams.broker.port import Outgoing, Record, TopicPartition
 from streams.clock import Clock
-from streams.errors import Fenced, LogUnavailable, OutcomeUnknown, TransactionAborted
+from streams.errors import Fenced, LogError, LogUnavailable, OutcomeUnknown, TransactionAborted
 from streams.testing.faults import Fault
 from streams.testing.simulated_faults import Call, Faults
 from streams.testing.simulated_groups import Groups, Rebalance
 from streams.testing.simulated_process import Process
 from streams.testing.simulated_recording import Recording
-from streams.testing.simulated_records import Target, Topics
+from streams.testing.simulated_records import Partition, Target, Topics
 from streams.testing.simulated_transactions import Pending, Transactions
+
+OF_ITS_OWN = -1
+"""The number of a transaction that nobody else can meet."""
 
 
 class Broker:
@@ -127,16 +130,33 @@ class Broker:
         if fault in {Fault.UNKNOWN, Fault.LATE, Fault.HANG}:
             raise OutcomeUnknown("a fault was asked for")
         self._publish(process.name, targets)
+        self.check_accepted(targets)
         if fault is Fault.UNKNOWN_COMMITTED:
             raise OutcomeUnknown("a fault was asked for")
 
+    def check_accepted(self, targets: Sequence[Target]) -> None:
+        """Raises if some of what was sent is refused; then all of it counts for nothing."""
+        refused = self.topics.refused(targets)
+        if refused:
+            names = ", ".join(sorted({partition.place.topic for partition in refused}))
+            raise LogError(f"a record without a key for the compacted {names}", code="K026")
+
     def _publish(self, process: str, targets: Sequence[Target]) -> None:
-        now = self.clock.now()
-        records = [partition.append(one, now, 0) for partition, one in targets]
-        self.recording.appended(records, process)
-        self.appended += len(records)
+        """Several are a transaction of their own, which is over before anybody sees it open."""
+        now, refused = self.clock.now(), self.topics.refused(targets)
+        number = OF_ITS_OWN if len(targets) > 1 else 0
+        records: dict[Partition, list[Record]] = {}
+        for partition, one in targets:
+            if partition not in refused:
+                records.setdefault(partition, []).append(partition.append(one, now, number))
+        for partition, mine in records.items():
+            partition.end(number, mine if refused else ())
+        if not refused:
+            written = [record for mine in records.values() for record in mine]
+            self.recording.appended(written, process)
+            self.appended += len(written)
         self.version += 1
-        for partition in dict.fromkeys(target.partition for target in targets):
+        for partition in records:
             if partition.settle():
                 for watcher in partition.watchers:
                     watcher.wake()

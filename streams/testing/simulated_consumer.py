@@ -195,19 +195,27 @@ class SimulatedConsumer:
         return poll
 
     def _check_lost(self) -> None:
-        """Raises for as long as something was deleted that the group has not read."""
+        """Raises for as long as something was deleted that the group has not read, or it stands
+        where nothing has been written yet: after the log was made anew."""
         if self._lows == self._broker.lows or self._seat is None:
             return
         positions = self._seat.group.positions
+        whole = True
         for place, cursor in self._cursors.by_place.items():
             position = positions.get(place)
-            if position is not None and position.offset < cursor.partition.low:
+            low, high = cursor.partition.watermarks
+            if position is None or low <= position.offset <= high:
+                continue
+            if cursor.paused:
+                whole = False
+            else:
                 raise OffsetLost(
                     f"{self._group} stands at {position.offset} of {place.topic}"
-                    f"/{place.partition}, but the log begins at {cursor.partition.low}",
+                    f"/{place.partition}, which has {low} to {high}",
                     help="`streams recover` shows what is lost and sets the new position.",
                 )
-        self._lows = self._broker.lows
+        if whole:
+            self._lows = self._broker.lows
 
     async def _wait(self, seconds: float) -> None:
         seat, clock = self._seat, self._broker.clock

@@ -85,6 +85,12 @@ class ProcessLog:
         await self._broker.arrive(self._process, "admin")
         return {place: self._broker.topics.partition(place).watermarks for place in places}
 
+    async def offsets_at(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The first offset of each at or after a time."""
+        await self._broker.arrive(self._process, "admin")
+        topics = self._broker.topics
+        return {place: topics.partition(place).first_since(time) for place, time in times.items()}
+
     async def trim(self, before: Mapping[TopicPartition, int]) -> None:
         """Nothing below these offsets is given any more."""
         await self._broker.arrive(self._process, "admin")
@@ -100,9 +106,12 @@ class ProcessLog:
         await self._broker.publish(self._process, records)
 
     async def positions(self, group: str) -> dict[TopicPartition, Committed]:
-        """What the group has committed."""
+        """What the group has committed. Waits for transactions that could still change it."""
         await self._broker.arrive(self._process, "admin")
-        return dict(self._broker.groups.group(group).positions)
+        found = self._broker.groups.group(group)
+        while found.pending:
+            await self._broker.take(self._process, 0.1)
+        return dict(found.positions)
 
     async def set_positions(
         self, group: str, positions: Mapping[TopicPartition, Committed]

@@ -48,9 +48,13 @@ class SimulatedProducer:
         pending = self._pending = await self._broker.transactions.begin(
             self._name, self._epoch, self._process.name
         )
-        self._broker.append(pending, targets)
+        refused = self._broker.topics.refused(targets)
+        self._broker.append(pending, [each for each in targets if each.partition not in refused])
         await self._stands("after_produce", leg)
         self._check_reach()
+        if refused:
+            self._broker.transactions.end(pending, "aborted")
+            self._broker.check_accepted(targets)
         self._add_offsets(pending, transaction)
         await self._stands("after_offsets", leg)
         await asyncio.sleep(0)  # others see it open, if only for a moment

@@ -104,6 +104,14 @@ class Partition:
             position = upto
         return found, position
 
+    def first_since(self, time: int) -> int:
+        """The first offset whose record is of that time or later; the end if there is none."""
+        for offset in range(self.low, len(self.slots)):
+            record = self.slots[offset]
+            if record is not None and record.timestamp >= time:
+                return offset
+        return len(self.slots)
+
     def trim(self, before: int) -> bool:
         """Nothing below `before` is given any more; True if that took something away."""
         before = min(before, len(self.slots))
@@ -200,7 +208,7 @@ class Topics:
         return len(topic.partitions)
 
     def targets(self, records: Sequence[Outgoing]) -> list[Target]:
-        """Where each record goes; raises, before anything is written, if one cannot go there."""
+        """Where each record goes; raises, before anything is sent, if one cannot go there."""
         found = []
         for one in records:
             partition = one.partition
@@ -210,6 +218,15 @@ class Topics:
             self._check_record(one)
             found.append(Target(self.partition(TopicPartition(one.topic, partition)), one))
         return found
+
+    def refused(self, targets: Sequence[Target]) -> set[Partition]:
+        """Partitions whose records the log refuses when they have been sent: it is the log that
+        minds whether what goes to a compacted topic has a key."""
+        return {
+            partition
+            for partition, one in targets
+            if one.key is None and self.by_name[one.topic].spec.cleanup == "compact"
+        }
 
     def check_positions(self, positions: Mapping[TopicPartition, Committed]) -> None:
         """Refuses what Kafka would refuse to keep as a position."""
@@ -241,7 +258,3 @@ class Topics:
                 code="K026",
                 help="Put large data into the blob store and send its reference.",
             )
-        if one.key is None:
-            topic = self.by_name.get(one.topic)
-            if topic is not None and topic.spec.cleanup == "compact":
-                raise LogError(f"a record without a key for the compacted {one.topic}", code="K026")

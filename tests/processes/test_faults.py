@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ async def test_an_event_that_kills_workers_is_set_aside(site: Any) -> None:
     poison = await site.job("poison")
     assert poison.status == "failed"
     assert poison.stages["one"].error.code == "S041"
-    assert len(site.side_effects("one")) <= 8
+    assert max(Counter(site.side_effects("one")).values()) <= 3
     letters = await site.client.dead_letters("p")
     assert [letter.job for letter in letters] == ["poison"]
 
@@ -100,11 +101,12 @@ async def test_broken_and_foreign_records_end_as_dead_letters(site: Any) -> None
     site.pipeline("p", "stages:\n  - {name: one, type: work}\n")
     site.start_all()
     await site.info()
+    ours = site.naming()
     junk = [
-        Outgoing("default.p.intake", b"k", b"\xff\xfe junk", (("x", b"1"),)),
-        Outgoing("default.p.intake", None, None),
-        Outgoing("default.p.one", b"k", b"{}", (("content-type", b"application/json"),)),
-        Outgoing("default.p.hold", b"k", b"[]"),
+        Outgoing(ours.intake, b"k", b"\xff\xfe junk", (("x", b"1"),)),
+        Outgoing(ours.intake, None, None),
+        Outgoing(ours.stage("one"), b"k", b"{}", (("content-type", b"application/json"),)),
+        Outgoing(ours.hold, b"k", b"[]"),
     ]
     await site.log.publish(junk)
     await site.submit("a")
@@ -160,14 +162,17 @@ async def test_large_values_go_round_the_log_and_leave_nothing_behind(site: Any)
     await site.until(all_done)
 
     async def purged() -> bool:
-        return await site.blobs.list_prefix("default/p") == [] and not await site.client.jobs()
+        return (
+            await site.blobs.list_prefix(f"{site.settings.namespace}/p") == []
+            and not await site.client.jobs()
+        )
 
     await site.until(purged)
 
 
 async def test_a_secret_is_in_no_row_log_or_dead_letter(site: Any) -> None:
     """K1: the value reaches the stage and nothing else."""
-    (site.folder / "streams.yaml").write_text("secrets_dir: keys\n")
+    site.configure("secrets_dir: keys\n")
     (site.folder / "keys").mkdir()
     (site.folder / "keys" / "api").write_text("sesame-42-sesame")
     site.pipeline(

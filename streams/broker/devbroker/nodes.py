@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from streams.broker.devbroker import faults
+from streams.broker.devbroker import faults, features
 from streams.broker.devbroker.probe import HOST
 
 LOGGING = Path(__file__).with_name("log4j2.yaml")
@@ -87,6 +87,13 @@ def settings(
         "broker.heartbeat.interval.ms": "500",
         # A group of one or two members need not wait three seconds for more of them.
         "group.initial.rebalance.delay.ms": "0",
+        # Who is dead is missed after six seconds, by the newer group protocol (KIP-848), too.
+        "group.consumer.min.session.timeout.ms": "6000",
+        "group.consumer.session.timeout.ms": "6000",
+        "group.consumer.min.heartbeat.interval.ms": "1000",
+        "group.consumer.heartbeat.interval.ms": "2000",
+        # A project that lies for a fortnight goes on where it stood.
+        "offsets.retention.minutes": str(30 * 24 * 60),
         "log.cleaner.dedupe.buffer.size": str(4 << 20),  # of 128 MB: the heap has 256
         **given,
     }
@@ -102,6 +109,7 @@ def prepare(
     if not identity.exists():
         # All that `kafka-storage format` would have done, 0.8 s sooner.
         lines = f"version=1\nnode.id={node.id}\ncluster.id={cluster_id}\n"
+        (data / features.FILE).write_bytes(features.checkpoint())
         identity.write_text(lines, encoding="utf-8")
     text = "".join(
         f"{key}={escaped(value)}\n" for key, value in settings(folder, node, cluster, given).items()
