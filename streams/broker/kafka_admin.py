@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import (
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -22,13 +23,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its list of
     AdminClient,
     ConfigResource,
     ConfigSource,
-    NewTopic,
     OffsetSpec,
     ResourceType,
 )
 
 from streams.broker.kafka_calls import Hands
-from streams.broker.kafka_errors import error_of, failure, stuck
+from streams.broker.kafka_creating import REQUEST, create_missing
+from streams.broker.kafka_errors import ALL_DOWN, FORBIDDEN, HOPELESS, error_of, failure, stuck
 from streams.broker.kafka_futures import LATEST_ANSWER, Futures, ended, whole
 from streams.broker.kafka_options import KafkaOptions
 from streams.broker.kafka_records import (
@@ -43,25 +44,15 @@ from streams.errors import LogError, LogUnavailable, TopicError
 EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
-REQUEST = 10.0
-"""Seconds that a request may take."""
+POSITIONS = "__consumer_offsets"
+"""Where a cluster keeps what groups have committed; made when the first group is."""
+ONE_LOOK = 0.5
+"""Seconds of one look for a coordinator."""
 BETWEEN_CLIENTS = 1.0
 SETTLING = 5.0
 """Seconds for a partition to get its leader."""
 STABLE = 15.0
 """Seconds for a position that an open transaction may still change (R5)."""
-
-DAY = 24 * 3_600_000
-_COMPACTED = {
-    "cleanup.policy": "compact",
-    "min.cleanable.dirty.ratio": "0.1",
-    "segment.ms": str(3_600_000),
-    "segment.bytes": str(64 * 1024 * 1024),
-    "max.compaction.lag.ms": str(DAY),
-    "delete.retention.ms": str(7 * DAY),
-}
-"""KT-2: the open segment is never compacted; a late reader must still see deletions."""
-_EVERY_TOPIC = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(1_048_588)}
 
 
 class KafkaAdmin:
@@ -71,8 +62,10 @@ class KafkaAdmin:
         self._options = options
         self._clock = clock
         self._hands = Hands("kafka.admin", clock)
+        self._trouble: KafkaError | None = None
+        """What the library said last of its connections; it says so only while it is polled."""
         try:
-            self.client: Any = AdminClient(options.admin())
+            self.client: Any = self._new_client()
         except KafkaException as error:
             raise failure(error_of(error), "the client's options") from error
         self._renewing = threading.Lock()
@@ -80,6 +73,7 @@ class KafkaAdmin:
         # They may still owe answers; one that goes takes them with it.
         self._former: deque[Any] = deque(maxlen=int(LATEST_ANSWER / BETWEEN_CLIENTS))
         self._widths: dict[str, int] = {}
+        self._has_groups = False
         self._pause = threading.Event()
         """Never set: how a thread waits a moment."""
 
@@ -92,28 +86,52 @@ class KafkaAdmin:
 
         await self._hands.end(last, 5.0)
 
+    def _new_client(self) -> Any:
+        config: dict[str, Any] = {**self._options.admin(), "error_cb": self._heard}
+        return AdminClient(config)
+
+    def _heard(self, error: KafkaError) -> None:
+        # That all of them are down says less than why one of them is.
+        if self._trouble is None or error.code() != ALL_DOWN:
+            self._trouble = error
+
+    def _last_trouble(self) -> KafkaError | None:
+        return self._trouble
+
+    async def reach(self, seconds: float) -> None:
+        """A broker has answered; else `LogError` with what stands in the way."""
+        self._trouble = None
+        future = self.client.describe_cluster(request_timeout=seconds)
+        until = self._clock.monotonic() + seconds
+        while not future.done() and self._clock.monotonic() < until:
+            await self._hands.do(lambda: self.client.poll(0.05))
+            trouble = self._last_trouble()
+            if trouble is not None and trouble.code() in HOPELESS:
+                break
+        if future.done() and future.exception() is None:
+            return
+        doing = f"no answer from {self._options.bootstrap}"
+        trouble = self._last_trouble()
+        if (
+            trouble is None
+            and future.done()
+            and isinstance(e := future.exception(), KafkaException)
+        ):
+            trouble = error_of(e)
+        found: LogError = LogUnavailable(f"{doing} within {seconds:g} s")
+        if trouble is not None:
+            found = failure(trouble, doing)
+        if isinstance(found, LogUnavailable):
+            found.help = "check the address, `security.protocol`, and that the brokers run"
+        raise found
+
     # -- topics -----------------------------------------------------------------------------
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         """All exist and are known to the brokers; existing ones keep their settings."""
         if not specs:
             return
-        new = [
-            NewTopic(
-                spec.name,
-                num_partitions=spec.partitions,
-                replication_factor=self._options.replication,
-                config=self._config_of(spec),
-            )
-            for spec in specs
-        ]
-        futures = self.client.create_topics(new, operation_timeout=REQUEST, request_timeout=REQUEST)
-        for name, outcome in (await ended(futures)).items():
-            if isinstance(outcome, KafkaException):
-                if error_of(outcome).code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise _topic_failure(outcome, name)
-            elif isinstance(outcome, BaseException):
-                raise outcome
+        await create_missing(self.client, specs, self._options.replication)
         wanted = {spec.name: spec.partitions for spec in specs}
         found = await self._seen(wanted)
         for name, partitions in wanted.items():
@@ -122,13 +140,6 @@ class KafkaAdmin:
                     f"{name} has {found[name]} partitions, not {partitions}",
                     help="The number of partitions of a pipeline is fixed by its layout.",
                 )
-
-    def _config_of(self, spec: TopicSpec) -> dict[str, str]:
-        kept = {"cleanup.policy": "delete", "retention.ms": str(spec.retention_ms)}
-        config = {**_EVERY_TOPIC, **(_COMPACTED if spec.cleanup == "compact" else kept)}
-        if self._options.replication >= 3:
-            config["min.insync.replicas"] = "2"
-        return {**config, **spec.config}
 
     async def _seen(self, names: Collection[str]) -> dict[str, int]:
         """Their partitions, once every broker that is asked knows them."""
@@ -204,6 +215,54 @@ class KafkaAdmin:
             pass
         return True
 
+    async def has_groups(self) -> bool:
+        """Whether the cluster has ever had a group. If not, nobody is there to be asked about
+        groups; an admin client that waits in vain for one ends the process now and then (an
+        assertion in librdkafka 2.16, `eonce->refcnt > 0`)."""
+        if self._has_groups:
+            return True
+        futures = self.client.describe_topics(TopicCollection([POSITIONS]), request_timeout=REQUEST)
+        (outcome,) = (await ended(futures)).values()
+        if isinstance(outcome, KafkaException):
+            code = error_of(outcome).code()
+            if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return False
+            if code not in FORBIDDEN:
+                raise _topic_failure(outcome, POSITIONS)
+            # Not for everybody to see. A consumer waits for a coordinator without such danger.
+            await self._hands.do(self._wait_for_a_coordinator)
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        elif any(part.leader is None for part in outcome.partitions):
+            return False
+        self._has_groups = True
+        return True
+
+    async def require_groups(self) -> None:
+        """Somebody is there to be asked and told about groups, also if there never was one."""
+        if not await self.has_groups():
+            await self._hands.do(self._wait_for_a_coordinator)
+            self._has_groups = True
+
+    def _wait_for_a_coordinator(self) -> None:
+        client = Consumer(self._options.reader())
+        until = self._clock.monotonic() + REQUEST
+        try:
+            while True:
+                try:
+                    client.committed(client_places([TopicPartition(POSITIONS, 0)]), ONE_LOOK)
+                    return
+                except KafkaException as error:
+                    found = error_of(error)
+                told = [message.error() for message in client.consume(10, 0)]
+                # That this group is not for us is an answer as well: there is somebody to ask.
+                if any(each is not None and each.code() in FORBIDDEN for each in (*told, found)):
+                    return
+                if self._clock.monotonic() > until:
+                    raise failure(found, "looking for a coordinator of groups")
+        finally:
+            client.close()
+
     async def topics(self) -> dict[str, TopicSpec]:
         """All topics but Kafka's own, with the settings that differ from the broker's defaults."""
         listed = await self._listed()
@@ -277,6 +336,24 @@ class KafkaAdmin:
             await self._clock.sleep(0.05)
         return {place_of(each): Watermarks(low[each].offset, high[each].offset) for each in high}
 
+    async def offsets_at(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The first offset of each at or after a time; its end where there is none."""
+        marks = await self.watermarks(times)
+        asked = {
+            client_offsets({place: 0})[0]: OffsetSpec.for_timestamp(time)
+            for place, time in times.items()
+        }
+        if not asked:
+            return {}
+        found = await whole(
+            self.client.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=REQUEST
+            ),
+            "offsets of a time",
+        )
+        offsets = {place_of(each): answer.offset for each, answer in found.items()}
+        return {place: at if at >= 0 else marks[place].high for place, at in offsets.items()}
+
     def low_marks(self, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """First offset of each; blocks, for the thread of a consumer."""
         return self._marks_now(places, EARLIEST)
@@ -315,7 +392,7 @@ class KafkaAdmin:
                 return
             self._renewed = now
             self._former.append(self.client)
-            self.client = AdminClient(self._options.admin())
+            self.client = self._new_client()
 
     def _edges(self, places: Collection[TopicPartition], spec: Any) -> Futures[Any]:
         asked = dict.fromkeys(client_places(places), spec)

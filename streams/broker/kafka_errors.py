@@ -52,6 +52,7 @@ def _own(name: str) -> int:
     return code
 
 
+ALL_DOWN = _own("ALL_BROKERS_DOWN")
 FATAL = _own("FATAL")
 INCONSISTENT = _own("INCONSISTENT")
 PURGED = frozenset({_own("PURGE_QUEUE"), _own("PURGE_INFLIGHT")})
@@ -94,7 +95,7 @@ _TOPIC = frozenset(
 _REFUSED = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.OFFSET_METADATA_TOO_LARGE}
 )
-_FORBIDDEN = frozenset(
+FORBIDDEN = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -103,11 +104,13 @@ _FORBIDDEN = frozenset(
     }
 )
 _LOGIN = frozenset({_own("AUTHENTICATION"), KafkaError.SASL_AUTHENTICATION_FAILED, _own("SSL")})
+HOPELESS = _LOGIN
+"""Trouble with a connection that waiting does not mend."""
 _UNABLE = frozenset({_own("UNSUPPORTED_FEATURE"), KafkaError.UNSUPPORTED_VERSION})
 _AWAY = frozenset(
     {
         _own("TRANSPORT"),
-        _own("ALL_BROKERS_DOWN"),
+        ALL_DOWN,
         TIMED_OUT,
         _own("TIMED_OUT_QUEUE"),
         MSG_TIMED_OUT,
@@ -159,7 +162,7 @@ def failure(error: KafkaError, doing: str) -> LogError:
         return TopicError(text, help="`streams apply` creates what the topology needs.")
     if code in _REFUSED:
         return LogError(text, code="K065", help="Put large data into the blob store.")
-    if code in _FORBIDDEN:
+    if code in FORBIDDEN:
         return LogError(text, code="K062", help="`streams plan -o json` lists the ACLs needed.")
     if code in _LOGIN:
         return LogError(text, code="K063", help="Check the security options.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from streams.broker.cluster import cluster_of
+from streams.cli.checkup_cluster import Seen, of_cluster, of_pipeline
 from streams.cli.session import connected, settings_of_verb, shown
 from streams.cli.wording import count
 from streams.errors import StreamsError
@@ -23,11 +26,14 @@ LEAST_SQLITE = (3, 35)
 LEAST_DISK = 1 << 30
 
 
+State = Literal["ok", "warning", "failed"]
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
     check: str
-    state: Literal["ok", "warning", "failed"]
+    state: State
     detail: str
     next: str = ""
 
@@ -62,7 +68,7 @@ async def examine() -> list[Finding]:
     try:
         findings += await _log()
     except StreamsError as error:
-        findings.append(Finding("log", "failed", error.message, error.help))
+        findings.append(Finding("log", "failed", f"{error.code}: {error.message}", error.help))
     except (OSError, sqlite3.Error) as error:
         findings.append(Finding("log", "failed", f"{type(error).__name__}: {error}"))
     return findings
@@ -93,8 +99,14 @@ def _disk(folder: Path) -> Finding:
 
 async def _log() -> list[Finding]:
     async with connected() as client:
+        cluster = cluster_of(client.log)
+        seen = await of_cluster(cluster, client.clock) if cluster is not None else []
         infos = await client.pipelines()
         findings = [Finding("log", "ok", count(len(infos), "pipeline"))]
+        if cluster is not None:
+            for info in infos:
+                seen += await of_pipeline(client, cluster, info, settings_of_verb())
+        findings = [*_told(seen), *findings]
         for info in infos:
             name = f"pipeline {info.name}"
             alive = count(len(info.workers), "worker")
@@ -119,3 +131,15 @@ async def _log() -> list[Finding]:
                 detail = count(len(letters), "open dead letter")
                 findings.append(Finding(name, "warning", detail, "streams dlq list"))
         return findings
+
+
+def _told(seen: Iterable[Seen]) -> list[Finding]:
+    """A line for each thing that is right, and for each that is not; the same one but once."""
+    found: dict[Finding, None] = {}
+    for each in seen:
+        if not each.findings and each.check != "brokers":
+            found[Finding(each.check, "ok", each.detail)] = None
+        for one in each.findings:
+            state: State = "failed" if one.severity == "refused" else "warning"
+            found[Finding(each.check, state, f"{one.code}: {one.message}", one.next)] = None
+    return list(found)

@@ -1,4 +1,4 @@
-"""Verbs about topology files: init, validate, graph."""
+"""Verbs about topology files: init, validate, graph, plan, apply."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Annotated
 import typer
 
 from streams.cli.output import DryRunOption, Form, FormOption, give, say, show
+from streams.cli.session import on_log
 
 app = typer.Typer()
 
 FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE…", help="Topology files.")]
+DetailedOption = Annotated[
+    bool, typer.Option("--detailed-exitcode", help="Exit with 2 where there are changes.")
+]
 
 
 class Picture(StrEnum):
@@ -82,3 +86,56 @@ def graph(
 
     (topology,) = load([file])
     give(render(topology.plan, format.value))
+
+
+@app.command()
+@on_log
+def plan(
+    files: FilesArgument,
+    output: FormOption = Form.TABLE,
+    detailed_exitcode: DetailedOption = False,
+) -> None:
+    """Shows what an apply would change: topics, layout, plans; and what of the log is not right.
+
+    With -o json also everything that is needed on a cluster: topics with their settings, consumer
+    groups, transactional ids, ACLs. Exit code 1 if apply would refuse.
+    """
+    from streams.cli.planning import CHANGED, outlooks, print_plan
+    from streams.cli.session import run, settings_of_verb, target
+
+    say(f"plan for {target(settings_of_verb())}")
+    found = run(outlooks(files))
+    print_plan(found, output)
+    if any(each.refused for each in found):
+        raise typer.Exit(1)
+    if detailed_exitcode and any(each.changes for each in found):
+        raise typer.Exit(CHANGED)
+
+
+@app.command()
+@on_log
+def apply(
+    files: FilesArgument,
+    output: FormOption = Form.TABLE,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask, though the target is another machine.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    detailed_exitcode: DetailedOption = False,
+) -> None:
+    """Makes the topics that are missing, and the files' plans those that new jobs begin with.
+
+    Topics that are there are never altered: what differs is told, with the command that mends it.
+    """
+    from streams.cli.planning import CHANGED, applied, outlooks, print_applied, print_plan
+    from streams.cli.session import run, settings_of_verb, target
+
+    say(f"{'would apply' if dry_run else 'apply'} to {target(settings_of_verb())}")
+    if dry_run:
+        before = run(outlooks(files))
+        print_plan(before, output)
+    else:
+        before, after = run(applied(files, sure=yes))
+        print_applied(before, after, output)
+    if detailed_exitcode and any(each.changes for each in before):
+        raise typer.Exit(CHANGED)
