@@ -15,6 +15,7 @@ from streams.cli.session import on_log
 if TYPE_CHECKING:
     from streams.broker.port import Record
     from streams.event import Event
+    from streams.inspection.decoding import Decoded
 
 app = typer.Typer()
 
@@ -29,24 +30,50 @@ def publish(
             metavar="[FILE|-]", help="CloudEvents in JSON: one, an array, or one a line."
         ),
     ] = "-",
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key", metavar="TEXT", help="Keys of records for a source: ${{ data.id }}, say."
+        ),
+    ] = "",
     dry_run: DryRunOption = False,
 ) -> None:
-    """Publishes CloudEvents to a topic; every one is checked before the first is sent."""
+    """Publishes CloudEvents to a topic; every one is checked before the first is sent. A topic that
+    a pipeline reads as JSON, Avro or changes takes the values themselves."""
     from streams.cli.session import connected, run
     from streams.cli.wording import count
 
-    events = list(read_events(_content(file)))
+    content = _content(file)
 
     async def work() -> None:
         async with connected() as client:
+            source = await client.source_of(topic)
+            events = [] if source else list(read_events(content))
+            records = await client.foreign(source, _values(content), key) if source else []
             would = "would publish" if dry_run else "publishing"
-            say(f"{would} {count(len(events), 'event')} to {topic}")
+            what = count(len(events), "event") if not source else count(len(records), "record")
+            say(f"{would} {what} to {topic}")
             if not dry_run:
                 await client.publish(topic, events)
+                await client.publish_records(records)
         for event in events:
             give(event.id)
 
     run(work())
+
+
+def _values(content: bytes) -> list[Any]:
+    """What is to be written to a topic of others; raises `UserError` for what is no JSON."""
+    import msgspec
+
+    from streams.errors import EventError
+    from streams.event_rules import BROKEN_JSON
+    from streams.inspection.foreign_writing import values_in
+
+    try:
+        return values_in(content)
+    except msgspec.DecodeError as error:
+        raise EventError(f"not JSON: {error}", code=BROKEN_JSON) from None
 
 
 def _content(file: str) -> bytes:
@@ -115,33 +142,36 @@ def tail(
             topics = await client.topics_of(name)
             say(f"reading {', '.join(topics)}")
             shown = 0
-            async for record in client.tail(topics, begin, follow=follow):
-                _print_record(record, output)
-                shown += 1
-                if shown == most:
-                    return
+            decoder = await client.decoder()
+            try:
+                async for record in client.tail(topics, begin, follow=follow):
+                    _print_record(record, await decoder.decoded(record), output)
+                    shown += 1
+                    if shown == most:
+                        return
+            finally:
+                await decoder.close()
 
     run(work())
 
 
-def record_object(record: Record) -> dict[str, Any]:
-    """A record for programs: where it stands, and its event, or its bytes if it is none."""
+def record_object(record: Record, decoded: Decoded) -> dict[str, Any]:
+    """A record for programs: where it stands, and what it says, or its bytes if nobody can tell."""
     from streams.cli.deadletter import readable
-    from streams.codec import kafka
-    from streams.errors import EventError
 
-    found: dict[str, Any] = {
+    value = decoded.value
+    return {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
         "at": record.timestamp,
         "key": readable(record.key),
+        "kind": decoded.kind,
+        "event": event_object(decoded.event) if decoded.event else None,
+        "fault": decoded.fault or None,
+        "value": readable(value) if isinstance(value, bytes) else value,
+        **({"cause": decoded.cause} if decoded.cause else {}),
     }
-    try:
-        event = kafka.decode(record.value, record.headers)
-    except EventError as error:
-        return {**found, "event": None, "fault": error.message, "value": readable(record.value)}
-    return {**found, "event": event_object(event), "fault": None, "value": None}
 
 
 def event_object(event: Event) -> dict[str, Any]:
@@ -154,13 +184,13 @@ def event_object(event: Event) -> dict[str, Any]:
     return plain
 
 
-def _print_record(record: Record, form: Form) -> None:
+def _print_record(record: Record, decoded: Decoded, form: Form) -> None:
     import json
 
     from streams.cli.output import as_yaml
-    from streams.cli.wording import compact, time_of_day
+    from streams.cli.wording import time_of_day
 
-    found = record_object(record)
+    found = record_object(record, decoded)
     if form is Form.JSON:
         give(json.dumps(found, ensure_ascii=False))
         return
@@ -172,8 +202,24 @@ def _print_record(record: Record, form: Form) -> None:
         give(event["id"] if event else f"{record.topic}/{record.partition}/{record.offset}")
         return
     where = f"{time_of_day(record.timestamp)}  {record.topic}[{record.partition}]@{record.offset}"
-    if event is None:
-        give(f"{where}  {compact(found['value'], 80)}  ({found['fault']})")
-    else:
+    give(f"{where}  {_said(found)}")
+
+
+def _said(found: dict[str, Any]) -> str:
+    """What the record says, in one line."""
+    from streams.cli.wording import compact
+
+    event, cause = found["event"], found.get("cause")
+    if event is not None:
         data = event.get("data", event.get("data_base64"))
-        give(f"{where}  {event['type']}  {event['id']}  {compact(data, 100)}")
+        said = f"{event['type']}  {event['id']}  {compact(data, 100)}"
+    elif found["kind"] == "deleted":
+        said = f"{found['key']}  (deleted)"
+    elif found["kind"] == "unread":
+        said = f"{compact(found['value'], 80)}  ({found['fault']})"
+    else:
+        said = f"{found['key']}  {compact(found['value'], 100)}"
+    if cause:
+        origin = f"{cause.get('topic')}[{cause.get('partition')}]@{cause.get('offset', '-')}"
+        said = f"{cause.get('reason')}: {cause.get('error', '')[:80]}  from {origin}  {said}"
+    return said

@@ -45,7 +45,7 @@ _NOT_OURS: Final = ""
 """Stands for the attribute of a header that is not the event's."""
 _CONTENT_TYPE: Final = "datacontenttype"
 _SPECVERSION_HEADER: Final = ("ce_specversion", b"1.0")
-_STRUCTURED_HEADERS: Final = (("content-type", f"{STRUCTURED}; charset=UTF-8".encode()),)
+STRUCTURED_HEADERS: Final = (("content-type", f"{STRUCTURED}; charset=UTF-8".encode()),)
 
 _attributes: dict[str, str] = {f"ce_{name}": name for name in _CORE}
 """Header name → attribute, for the names seen so far."""
@@ -170,7 +170,7 @@ def _learned(optional: int, extensions: Mapping[str, AttributeValue]) -> _Layout
 
 def encode_structured(event: Event) -> tuple[bytes, EncodedHeaders]:
     """Value and headers in structured mode: the value is the whole event (KB-5)."""
-    return to_json(event), _STRUCTURED_HEADERS
+    return to_json(event), STRUCTURED_HEADERS
 
 
 def is_cloudevent(headers: Headers) -> bool:

@@ -50,6 +50,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
     value: bytes | None
     headers: tuple[Header, ...]
     """As they were, without those that tell the cause."""
+    omitted: str = ""
+    """What of the original did not fit, and stands only where it stood (`topic`, `offset`)."""
 
     def fits(self, cause: str | None) -> bool:
         """Whether this is its reason, or its error begins so."""
@@ -94,6 +96,7 @@ def letter_of(pipeline: str, record: Record) -> DeadLetter:
         key=record.key,
         value=record.value,
         headers=tuple(h for h in record.headers if not h[0].startswith(PREFIX)),
+        omitted=told.get("omitted", ""),
     )
 
 

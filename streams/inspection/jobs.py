@@ -10,6 +10,7 @@ from streams.broker.port import Log, Record, TopicPartition, partition_for
 from streams.codec import kafka
 from streams.engine import rows as ledger_rows
 from streams.engine.messages import SIGNAL, SUBMIT, SubmitData
+from streams.engine.priority import Priority, priority_of
 from streams.engine.rows import NULL, Address, InputRow, JobRow
 from streams.engine.view import Explanation, JobView, explain_waits, job_view
 from streams.errors import EventError
@@ -84,14 +85,20 @@ async def untaken(log: Log, info: PipelineInfo) -> dict[str, dict[str, bytes]]:
     async for record in scan(log, places, starts):
         submitted = _submitted(record)
         if submitted is not None:
-            job, given = submitted
-            begun = JobRow("RUNNING", plan=info.active, root=job, created=record.timestamp)
+            job, priority, given = submitted
+            begun = JobRow(
+                "RUNNING",
+                plan=info.active,
+                root=job,
+                created=record.timestamp,
+                priority=priority,
+            )
             jobs[job] = {"@job": ledger_rows.encode(begun), "@input": ledger_rows.encode(given)}
     return jobs
 
 
-def _submitted(record: Record) -> tuple[str, InputRow] | None:
-    """Job id and input of a submission; None for a signal and for what the keeper will refuse."""
+def _submitted(record: Record) -> tuple[str, Priority, InputRow] | None:
+    """Job id, priority and input of a submission; None for a signal and for what the keeper will refuse."""
     try:
         event = kafka.decode(record.value, record.headers)
     except EventError:
@@ -99,11 +106,12 @@ def _submitted(record: Record) -> tuple[str, InputRow] | None:
     if event.type == SIGNAL:
         return None
     job = str(event.extensions.get("job") or submission_job_id(event.source, event.id))
+    priority = priority_of(event.extensions.get("priority"))
     if event.type != SUBMIT:
         data = msgspec.Raw(event.data) if event.data else NULL
-        return job, InputRow({}, data, event.type, event.source)
+        return job, priority, InputRow({}, data, event.type, event.source)
     try:
         body = msgspec.json.decode(event.data or b"{}", type=SubmitData)
     except msgspec.DecodeError:
         return None
-    return job, InputRow(body.params, body.data, event.type, event.source)
+    return job, priority, InputRow(body.params, body.data, event.type, event.source)

@@ -20,6 +20,8 @@ ROOTS: frozenset[str] = frozenset(
     "params data payload stages job facts metadata ledger secrets item loop result".split()
 )
 """Names an expression may begin with."""
+RECORD_ROOTS: frozenset[str] = frozenset("key headers event".split())
+"""Those of a record that is read from a topic of others; elsewhere they may name a macro's item."""
 FUNCTIONS: frozenset[str] = frozenset(
     "upper lower title int str keys values coalesce size string double uint bytes type dyn "
     "timestamp duration contains startsWith endsWith matches "
@@ -338,7 +340,7 @@ class _Parser:
             return self._call(name, None)
         if name in self.bound:
             return _Term(name)
-        if name not in ROOTS:
+        if name not in ROOTS and name not in RECORD_ROOTS:
             raise self._unknown_name(name)
         cel = variable(name)
         return _Term(cel, Read(name, (), True))

@@ -10,7 +10,8 @@ from streams.topology.declarations import declared
 from streams.topology.findings import Finding, did_you_mean, place_of
 from streams.topology.gates import GateSpec, merged, spec_of, with_condition
 from streams.topology.model import StageModel, TopologyModel
-from streams.topology.plan import Clause, Param, Plan
+from streams.topology.origins import source_topics
+from streams.topology.plan import Clause, Param, Plan, SourceTopic
 from streams.topology.policies import SHIPPED, from_model, named
 from streams.topology.reading import CHANGING_ROOTS, Reader
 from streams.topology.shape import fit, gate_config
@@ -42,6 +43,7 @@ class _Check:
         self.types = types
         self.steps = Steps(source)
         self.gates: dict[str, GateSpec] = {}
+        self.sources: tuple[SourceTopic, ...] = ()
 
     def run(self) -> Plan | None:
         model, self.later = fit(self.source)
@@ -51,6 +53,7 @@ class _Check:
         params = None if model.params is None else declared(self.source, model.params)
         self._plugins(model)
         self._policies(model)
+        self.sources = source_topics(self.source, model)
         self._gates(model)
         self._stages(model)
         reader = Reader(self.source, model, self.steps)
@@ -76,7 +79,13 @@ class _Check:
         reader: Reader,
     ) -> Plan:
         return compile_plan(
-            model, pipeline, params, self.steps, before, tuple(sorted(reader.secrets))
+            model,
+            pipeline,
+            params,
+            self.steps,
+            before,
+            tuple(sorted(reader.secrets)),
+            self.sources,
         )
 
     def _pipeline(self, model: TopologyModel) -> str:

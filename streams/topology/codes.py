@@ -64,6 +64,15 @@ EXPLANATIONS: dict[str, str] = {
     "have, or a place stages may not be loaded from. Everything else that is unknown may follow "
     "from it.",
     "T130": "The stage type refuses its `config`. `streams stages show TYPE` prints its fields.",
+    "T140": "A `source` does not say where to begin in a way that can be read.\n\n"
+    "`start:` is `earliest`, `latest`, or a time with its zone: `2026-03-01T00:00:00Z`. It counts "
+    "once, when the pipeline has never read the topic.",
+    "T141": "The file of a `source`'s schema cannot be read, or holds no Avro schema.\n\n"
+    "`schema: orders.avsc` is looked for beside the topology file. Its content becomes part of the "
+    "plan, so workers need no file.",
+    "T142": "The address of a schema registry is not one.\n\n"
+    "`registry:` is a URL that begins with `http://` or `https://`. Credentials do not belong into "
+    "a topology: put the whole URL into the setting `kafka.registry` instead.",
     "T150": "A kind of stage, or a setting, that this version does not have yet.\n\n"
     "It is refused rather than ignored, so that no pipeline runs with a step left out.",
     "T160": "The version manifest lists this version with another content.\n\n"

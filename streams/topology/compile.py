@@ -16,6 +16,7 @@ from streams.topology.plan import (
     Part,
     Plan,
     Policy,
+    SourceTopic,
 )
 from streams.topology.policies import ALIASES, ONCE, at_stage, from_model, named
 from streams.topology.reading import LEDGER_ROOTS
@@ -33,6 +34,7 @@ def compile_plan(
     steps: Steps,
     before: dict[str, set[str]],
     secrets: tuple[str, ...],
+    sources: tuple[SourceTopic, ...] = (),
 ) -> Plan:
     """The plan of a file without faults."""
     policies = {name: from_model(model.policies[name]) for name in sorted(model.policies)}
@@ -50,6 +52,7 @@ def compile_plan(
         owner=model.metadata.owner,
         description=model.metadata.description,
         tags=tuple(model.metadata.tags),
+        sources=sources,
     )
 
 

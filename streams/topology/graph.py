@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
+from streams.event_rules import timestamp
 from streams.topology.durations import spell
-from streams.topology.plan import Clause, Gate, Part, Plan
+from streams.topology.plan import Clause, Gate, Part, Plan, SourceTopic
 
 GraphFormat = Literal["text", "mermaid", "json"]
 
@@ -24,6 +25,7 @@ def picture(plan: Plan) -> dict[str, Any]:
         "pipeline": plan.pipeline,
         "version": plan.version,
         "digest": plan.digest,
+        "sources": [_source(each) for each in plan.sources],
         "stages": [_stage(plan, part) for part in plan.parts],
         "edges": [
             {"from": part.path, "to": edge.to, "kind": edge.kind, "carry": list(edge.carry)}
@@ -31,6 +33,27 @@ def picture(plan: Plan) -> dict[str, Any]:
             for edge in part.edges
         ],
     }
+
+
+def _source(source: SourceTopic) -> dict[str, Any]:
+    start = source.start
+    return {
+        "topic": source.topic,
+        "format": source.format,
+        "id": source.id,
+        "start": start if isinstance(start, str) else timestamp(start),
+        "on_error": source.on_error,
+        "deletes": source.deletes,
+    }
+
+
+def _told(source: dict[str, Any]) -> str:
+    """Where a source begins and what becomes of odd records, in a few words."""
+    words = [f"from {source['start']}"]
+    if source["id"]:
+        words.append(f"id {source['id']}")
+    words += [f"broken records: {source['on_error']}", f"deletions: {source['deletes']}"]
+    return "; ".join(words)
 
 
 def _stage(plan: Plan, part: Part) -> dict[str, Any]:
@@ -66,7 +89,15 @@ def _test(clause: Clause) -> str:
 
 
 def _text(plan: Plan) -> str:
-    rows = []
+    rows = [
+        (
+            f"topic {each['topic']}",
+            each["format"],
+            f"-> {', '.join(plan.roots)}",
+            _told(each),
+        )
+        for each in map(_source, plan.sources)
+    ]
     for path in plan.order:
         part = plan.by_path[path]
         kind = part.type if part.kind == "stage" else part.uses or part.kind
@@ -94,6 +125,9 @@ def _mermaid(plan: Plan) -> str:
         label = _label(part)
         opening, closing = ('{{"', '"}}') if part.kind == "gate" else ('["', '"]')
         lines.append(f"    {names[part.path]}{opening}{label}{closing}")
+    for n, source in enumerate(plan.sources):
+        lines.append(f'    t{n}[/"{_plain(source.topic)}"/]')
+        lines += [f"    t{n} --> {names[root]}" for root in plan.roots]
     for part in plan.parts:
         for edge in part.edges:
             arrow = "-->" if edge.kind == "next" else "-. timeout .->"
@@ -102,7 +136,10 @@ def _mermaid(plan: Plan) -> str:
 
 
 def _label(part: Part) -> str:
-    name = part.path if part.name in ("", part.path) else f"{part.path}: {part.name}"
+    return _plain(part.path if part.name in ("", part.path) else f"{part.path}: {part.name}")
+
+
+def _plain(name: str) -> str:
     return "".join(
         letter if letter.isalnum() or letter in " .:/_-" else f"#{ord(letter)};" for letter in name
     )

@@ -21,6 +21,8 @@ class Topology:
     plan: Plan
     path: Path
     warnings: tuple[Finding, ...] = ()
+    whole: bool = True
+    """Every stage type is on this machine; else the plan is not as one that has them makes it."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from streams.topology import durations
 
 ID_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
+TOPIC_PATTERN = r"^[A-Za-z0-9._-]+$"
 NAME_LIMIT = 80
 ID_LIMIT = 100
 
@@ -289,6 +290,33 @@ class PluginsModel(Grammar):
     stages: list[CallableModel] = []
 
 
+class SourceModel(Grammar):
+    """A topic of somebody else that the pipeline reads: each record becomes a job."""
+
+    topic: Text = Field(pattern=TOPIC_PATTERN, max_length=249)
+    format: Literal["cloudevents", "json", "avro", "debezium"] = "cloudevents"
+    id: Text | None = Field(
+        default=None,
+        description="Expression for the job's id, over key, headers, data and event",
+    )
+    start: Text = Field(
+        default="earliest",
+        description="Where reading begins, once: earliest, latest, or a time in RFC 3339",
+    )
+    on_error: Literal["dead", "skip", "halt"] = Field(
+        default="dead", description="What becomes of a record that cannot be read"
+    )
+    deletes: Literal["skip", "submit"] = Field(
+        default="skip", description="What becomes of deletions: tombstones, Debezium's `d`"
+    )
+    registry: Text | None = Field(
+        default=None, description="URL of a schema registry; default: the setting kafka.registry"
+    )
+    schema_: Text | None = Field(
+        default=None, alias="schema", description="An Avro schema's file, beside the topology"
+    )
+
+
 class RetentionModel(Grammar):
     """How long rows of ended jobs are kept."""
 
@@ -314,6 +342,7 @@ class TopologyModel(Grammar):
     ] = "1"
     metadata: Metadata = Metadata()
     params: dict[str, ParamModel] | None = None
+    source: list[SourceModel] = []
     gates: list[GateModel] = []
     stages: list[StageModel] = Field(min_length=1, max_length=5000)
     policies: dict[str, PolicyModel] = {}
@@ -327,6 +356,7 @@ MODELS: tuple[tuple[tuple[str, ...], type[Grammar]], ...] = (
     ((), TopologyModel),
     (("metadata",), Metadata),
     (("params", "*"), ParamModel),
+    (("source", "*"), SourceModel),
     (("gates", "*"), GateModel),
     (("gates", "*", "condition"), ConditionModel),
     (("gates", "*", "condition", "clauses", "*"), ClauseModel),

@@ -28,6 +28,9 @@ OnTimeout = Literal["fail", "skip", "continue", "route"]
 
 USER_CODE: frozenset[str] = frozenset({"stage", "uses"})
 KEEPER_RUN: frozenset[str] = frozenset({"gate", "sleep"})
+EVENT_ROOM = 640 * 1024
+"""Bytes for all outputs in one event; parameters, data and the rest take up to 200 KiB of a record's
+1 MiB."""
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -138,6 +141,28 @@ class Param(msgspec.Struct, frozen=True):
     desc: str = ""
 
 
+class SourceTopic(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A topic that the pipeline reads and does not own; each record is submitted to it."""
+
+    topic: str
+    format: Literal["cloudevents", "json", "avro", "debezium"] = "cloudevents"
+    id: str | None = None
+    """Text with `${{ }}` for the job's id; None: it follows from (source, id) of the event."""
+    start: Literal["earliest", "latest"] | int = "earliest"
+    """Where a group that never read it begins; a number is a time (ms)."""
+    on_error: Literal["dead", "skip", "halt"] = "dead"
+    deletes: Literal["skip", "submit"] = "skip"
+    registry: str = ""
+    schema: Any = None
+    """The Avro schema itself, where no registry is asked."""
+
+    @property
+    def is_avro(self) -> bool:
+        """Whether its values are Avro (a Debezium topic may be either)."""
+        given = bool(self.registry) or self.schema is not None
+        return self.format == "avro" or (self.format == "debezium" and given)
+
+
 class Plan(msgspec.Struct, frozen=True, dict=True):
     """A checked topology. Equal plans have equal digests."""
 
@@ -155,11 +180,15 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
     owner: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
+    sources: tuple[SourceTopic, ...] = ()
+    """Topics of others that it reads."""
 
     @cached_property
     def encoded(self) -> bytes:
-        """Canonical JSON."""
-        return msgspec.json.encode(self, order="deterministic")
+        """Canonical JSON. Without sources they are left out, as in plans from before there were
+        any: a recorded digest stays true."""
+        whole = msgspec.json.encode(self, order="deterministic")
+        return whole.removesuffix(b',"sources":[]}') + b"}" if not self.sources else whole
 
     @cached_property
     def digest(self) -> str:
@@ -202,6 +231,18 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
             after = (found[edge.to] for edge in self.by_path[path].edges)
             found[path] = frozenset({path}).union(*after)
         return found
+
+    @cached_property
+    def room(self) -> int:
+        """Bytes that one output may take in an event, so that the event still fits into a record
+        of the log with all the others that it carries: at a join those of every way in."""
+        most = 1
+        for ways in self.incoming.values():
+            carried = {up for up, _ in ways}
+            for up, _ in ways:
+                carried.update(*(edge.carry for edge in self.by_path[up].edges))
+            most = max(most, len(carried))
+        return EVENT_ROOM // most
 
     @cached_property
     def linear(self) -> bool:
@@ -278,6 +319,11 @@ class Naming(msgspec.Struct, frozen=True, dict=True):
     @property
     def keeper_group(self) -> str:
         return f"{self.prefix}.keeper"
+
+    @property
+    def source_group(self) -> str:
+        """The group that reads the topics of others."""
+        return f"{self.prefix}.source"
 
 
 RESERVED_TOPICS: frozenset[str] = frozenset(

@@ -29,6 +29,9 @@ _WHY = {
     "item": "`item` has a value inside `foreach` and `until` only",
     "loop": "`loop` has a value inside `foreach` and `until` only",
     "result": "`result`, the stage's own output, is there in `sets` only",
+    "key": "`key` is there in the `id` of a `source` only",
+    "headers": "`headers` are there in the `id` of a `source` only",
+    "event": "`event` is there in the `id` of a `source` only",
 }
 
 

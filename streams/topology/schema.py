@@ -36,6 +36,8 @@ def _both_forms(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
             {"type": "object", "additionalProperties": {"anyOf": [gate, {"type": "null"}]}},
         ]
     }
+    source = {"$ref": "#/$defs/SourceModel"}
+    schema["properties"]["source"] = {"anyOf": [source, {"type": "array", "items": source}]}
     types = [*definitions["ParamModel"]["properties"]["type"]["enum"]]
     schema["properties"]["params"] = {
         "type": "object",

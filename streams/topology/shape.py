@@ -40,6 +40,7 @@ _WORDS = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+_SOME_TOPIC = "-"
 _MISPLACED = {
     "timeout": "stands at the stage itself, not in its config",
     "retry": "stands at the stage itself, not in its config",
@@ -69,6 +70,7 @@ def fit(source: Source) -> tuple[TopologyModel | None, frozenset[int]]:
         source.fault("T108", "a topology is a mapping with `stages:`", (), hint)
         return None, frozenset()
     refuse_broker_settings(source, root)
+    _one_source_as_a_list(root)
     values = root.plain()
     later = _set_later_aside(source, values)
     _normalise(source, values)
@@ -105,12 +107,17 @@ def _leave_out(values: Any, path: Path) -> None:
         values = values[at]
     if isinstance(holder, dict):
         del holder[step]
+        if path[:1] == ("source",) and step == "topic":
+            holder[step] = _SOME_TOPIC
     elif isinstance(holder, list) and isinstance(step, int):
-        holder[step] = (
-            {"name": f"stage-{step + 1}", "echo": ""}
-            if path[0] == "stages" and len(path) <= 2
-            else {}
-        )
+        holder[step] = _stand_in(path)
+
+
+def _stand_in(path: Path) -> dict[str, Any]:
+    """The least that may stand in a list in place of a faulty entry."""
+    if len(path) <= 2 and path[0] == "stages":
+        return {"name": f"stage-{int(path[1]) + 1}", "echo": ""}
+    return {"topic": _SOME_TOPIC} if len(path) <= 2 and path[0] == "source" else {}
 
 
 def _spelt(values: Any, name: str | int) -> Any:
@@ -169,7 +176,8 @@ def _bad_pattern(source: Source, path: Path, value: Any) -> None:
     if path[-1] == "callable":
         source.fault("T123", f"`{value}` is not `package.module:name`", path)
         return
-    hint = "letters, digits, `_` and `-`"
+    dot = " `.`," if path[-1] == "topic" else ""
+    hint = f"letters, digits,{dot} `_` and `-`"
     source.fault("T110", f"`{path[-1]}: {value}` has characters that are not allowed", path, hint)
 
 
@@ -288,6 +296,15 @@ def _normalise(source: Source, values: dict[str, Any]) -> None:
                     **(config if isinstance(config, dict) else {}),
                     "until": stage.pop("condition"),
                 }
+
+
+def _one_source_as_a_list(root: Node) -> None:
+    """`source:` with one mapping is a list of one, in the tree too: findings name their place."""
+    for n, (key, _, item) in enumerate(root.pairs()):
+        if key == "source" and item.keys is not None and root.items is not None:
+            listed = Node(item.line, item.column, item.length)
+            listed.items = [item]
+            root.items[n] = listed
 
 
 def _condition_text(entry: dict[str, Any], field: str) -> None:
