@@ -8,7 +8,7 @@ it can be wrong about nothing but the moment it looked.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from difflib import get_close_matches
 from heapq import nlargest
@@ -24,24 +24,27 @@ from streams.codec import kafka
 from streams.engine import rows as ledger_rows
 from streams.engine.messages import SIGNAL, SUBMIT, SignalData, SubmitData
 from streams.engine.payload import INLINE_LIMIT, reference
+from streams.engine.priority import NORMAL, Priority
 from streams.engine.rows import NULL, Address, AnyRow
 from streams.engine.view import JobView
 from streams.errors import NotFoundError, UserError
 from streams.event import Event, submission_job_id
-from streams.event_rules import timestamp
+from streams.event_rules import AttributeValue, timestamp
 from streams.inspection.deadletters import (
     DISCARDED,
-    REDRIVE,
     DeadLetter,
     by_job,
     has_job,
     read_dead_letters,
 )
+from streams.inspection.decoding import Decoder
+from streams.inspection.foreign_writing import foreign_records
 from streams.inspection.history import Happening, read_history
 from streams.inspection.jobs import Job, all_jobs, job_of, ledger_place, rows_of, untaken
+from streams.inspection.originals import Originals
 from streams.inspection.pipelines import PipelineInfo, pipeline_names, read_pipeline
 from streams.inspection.scan import caught_up, fold
-from streams.topology.plan import Naming
+from streams.topology.plan import Naming, SourceTopic
 
 SOURCE = "/streams/cli"
 JOB_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
@@ -86,6 +89,8 @@ class Submission(msgspec.Struct, frozen=True):
     """The job's id; without one it follows from (source, event id)."""
     deadline: int | None = None
     """Absolute, ms; past it the job is cancelled."""
+    priority: Priority = NORMAL
+    """Before whom its stages are run; it stays with the job through every retry."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -123,12 +128,14 @@ class Client:
         blobs: BlobStore | None = None,
         clock: Clock | None = None,
         source: str = SOURCE,
+        registry: str = "",
     ) -> None:
         self.log = log
         self.namespace = namespace
         self.clock = clock or SystemClock()
         self._blobs = blobs
         self._source = source
+        self._registry = registry
 
     # ── Pipelines ───────────────────────────────────────────────────────────────────────────
 
@@ -202,7 +209,7 @@ class Client:
             type=SUBMIT,
             time=timestamp(self.clock.now()),
             value=SubmitData(params, data, submission.deadline),
-            extensions={"job": job} if submission.id else {},
+            extensions=_asked(job, submission),
         )
         return job, _outgoing(info.naming.intake, job.encode(), event)
 
@@ -283,6 +290,25 @@ class Client:
         if batch:
             await self.log.publish(batch)
         return count
+
+    async def source_of(self, topic: str) -> SourceTopic | None:
+        """How a pipeline reads this topic, if one does and its records are no CloudEvents."""
+        for info in await self.pipelines():
+            for source in info.plan.sources:
+                if source.topic == topic and source.format != "cloudevents":
+                    return source
+        return None
+
+    async def foreign(
+        self, source: SourceTopic, values: Iterable[Any], key: str = ""
+    ) -> list[Outgoing]:
+        """Records of these values, as the source reads them."""
+        return await foreign_records(source, values, key, self._registry)
+
+    async def publish_records(self, records: Iterable[Outgoing]) -> None:
+        """They stand in their topics."""
+        for some in _batches(records):
+            await self.log.publish(some)
 
     # ── Jobs ────────────────────────────────────────────────────────────────────────────────
 
@@ -396,6 +422,10 @@ class Client:
         tables = {naming.ledger, naming.control, naming.hold}
         return sorted(t for t in known if t.startswith(f"{naming.prefix}.") and t not in tables)
 
+    async def decoder(self) -> Decoder:
+        """Reads whatever stands in any topic; to be closed."""
+        return Decoder(await self.pipelines(), self._registry)
+
     async def tail(
         self,
         topics: Collection[str],
@@ -462,18 +492,10 @@ class Client:
                 for job, theirs in by_job(letters).items()
             ),
         )
-        await self.log.publish(
-            [
-                Outgoing(
-                    info.naming.intake,
-                    letter.key,
-                    letter.value,
-                    (*letter.headers, (REDRIVE, letter.id.encode())),
-                )
-                for letter in letters
-                if not has_job(letter)
-            ]
-        )
+        loose = [letter for letter in letters if not has_job(letter)]
+        async with Originals(self.log, info, self._registry) as originals:
+            records = [await originals.submission(letter) for letter in loose]
+        await self.publish_records(records)
 
     async def discard(
         self, info: PipelineInfo, letters: Collection[DeadLetter], *, by: str, reason: str = ""
@@ -499,6 +521,12 @@ class Client:
                 await self.signal(info, fact)
 
 
+def _asked(job: str, submission: Submission) -> dict[str, AttributeValue]:
+    """Attributes that say what a submission asks for beyond its body."""
+    asked: dict[str, AttributeValue] = {"job": job} if submission.id else {}
+    return asked if submission.priority == NORMAL else {**asked, "priority": submission.priority}
+
+
 def check_job_id(job: str) -> None:
     """Returns if this may be a job's id, else raises."""
     if JOB_ID.fullmatch(job) is None:
@@ -507,6 +535,20 @@ def check_job_id(job: str) -> None:
             code="C102",
             help="use letters, digits and ._:@- only, at most 128 of them",
         )
+
+
+def _batches(records: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    """So many at once that a transaction stays small, at least one."""
+    batch: list[Outgoing] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.value or b"")
+        if len(batch) >= BATCH or size >= 1 << 20:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _outgoing(topic: str, key: bytes | None, event: Event) -> Outgoing:

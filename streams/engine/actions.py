@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from streams.engine.messages import AnyEvent
 from streams.engine.rows import Failure
-from streams.event import Event
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -17,7 +17,7 @@ class Publish(Action, frozen=True):
 
     topic: str
     scope: str
-    event: Event
+    event: AnyEvent
 
 
 class PutRow(Action, frozen=True):
@@ -38,7 +38,7 @@ class PutControl(Action, frozen=True):
 class DeadLetter(Action, frozen=True):
     """An event that ended in failure, with its origin and cause."""
 
-    event: Event
+    event: AnyEvent
     topic: str
     part: str
     failure: Failure

@@ -162,14 +162,23 @@ def fire_if_ready(turn: Turn, plan: Plan, part: Part, scope: str) -> bool:
     from_row = ordered[0]
     flow = turn.flow(
         plan,
-        _origin(scope, from_row, parked, job.tenant, max(row.epoch for row in ordered)),
+        _origin(scope, from_row, parked, job, max(row.epoch for row in ordered)),
     )
     start(turn, plan, part, flow, parked, turn.read(scope), merged)
     return True
 
 
-def _origin(scope: str, row: Row, parked: Parked, tenant: str, epoch: int) -> Origin:
-    return Origin(scope, row.root or scope, epoch, row.plan, parked.depth, tenant, parked.trace)
+def _origin(scope: str, row: Row, parked: Parked, job: JobRow, epoch: int) -> Origin:
+    return Origin(
+        scope,
+        row.root or scope,
+        epoch,
+        row.plan,
+        parked.depth,
+        job.tenant,
+        parked.trace,
+        job.priority,
+    )
 
 
 def merge(arrived: list[Payload]) -> Payload:

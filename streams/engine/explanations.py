@@ -61,6 +61,16 @@ written by workers only. Next: publish to the intake topic.""",
     "V048": """\
 **An engine event's data cannot be read.** It was changed on its way, or comes from a newer version.
 The event is among the dead letters with its original bytes.""",
+    "V050": """\
+**The parameters of a job are too large.** They travel with every event, so they take at most 48 KiB
+together. Next: send the large part as data: it goes to the blob store, and a reference travels.""",
+    "V051": """\
+**A submission asks for a priority that there is not.** It is `high`, `normal` or `low`.
+Next: correct the word, or leave it out: a job is normal by itself.""",
+    "V060": """\
+**A signal is too large,** or with it the facts of its job would be. One signal holds at most 48 KiB, a
+job's facts 128 KiB together: gates read them, and events carry them.
+Next: keep large values in the blob store or elsewhere, and set their address as the fact.""",
     "X020": """\
 **`sleep` is not a number of seconds from 0 to 1800.** The expression gave something else.
 Next: convert it, for example `${{ int(params.seconds) }}`.""",

@@ -9,12 +9,18 @@ Metadata text: `version;deaths;suspect;high;unfinished`. `unfinished` is base 85
 gaps between successive unfinished offsets, counted from the committed one. An owner that leaves in
 order writes the version as `1c`; `deaths` counts the owners that did not, `suspect` is the event
 that was running alone when the last one went.
+
+Some events are taken before their turn: those of higher priority, from behind a long backlog
+(`runtime.scout`). The finished ones among them are named until the reading has come to them:
+version `2`, with a field more before `unfinished`: first and last offset of each run in which all
+is finished or a hole, as base 64 of their gaps, counted from `high`.
 """
 
 from __future__ import annotations
 
 import base64
 import heapq
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 from streams.errors import LogError
@@ -24,6 +30,9 @@ LONGEST = 4000
 LIST_BYTES = 3_100
 """What the list of unfinished offsets may take before base 85 makes five characters of four."""
 ONE_POLL = 500
+MOST_RUNS = 100
+"""Runs of events of one partition taken before their turn: their list has to fit as well."""
+AHEAD_BYTES = 6 * MOST_RUNS
 
 
 class Frontier:
@@ -32,7 +41,9 @@ class Frontier:
     __slots__ = (
         "_handed",
         "_heap",
+        "_open",
         "_pending",
+        "_spans",
         "clean",
         "deaths",
         "high",
@@ -43,14 +54,20 @@ class Frontier:
     def __init__(self, offset: int = 0, metadata: str = "") -> None:
         self._pending: set[int] = set()
         self._handed: set[int] = set()
+        self._spans: list[list[int]] = []
+        """First and last offset of what was taken before its turn, in order: all between was."""
+        self._open: set[int] = set()
+        """What of it is not finished."""
         self.high = offset
         self.deaths = 0
         self.suspect: int | None = None
         self.clean = True
         self.trouble_until = 0
         if metadata:
-            self.clean, self.deaths, self.suspect, high, unfinished = parse(offset, metadata)
+            stood = parse(offset, metadata)
+            self.clean, self.deaths, self.suspect, high, ahead, unfinished = stood
             self.high = max(high, offset)
+            self._spans = [list(pair) for pair in zip(ahead[::2], ahead[1::2], strict=True)]
             self._pending.update(unfinished)
             if offset < self.high:
                 self._pending.add(offset)
@@ -68,18 +85,67 @@ class Frontier:
     def start(self, offset: int) -> bool:
         """Hands the offset out; False if it is finished or already in hand."""
         if offset >= self.high:
+            self.high = offset + 1
+            taken = bool(self._spans) and self._pass(offset)
+            if taken and offset not in self._open:
+                return False
             self._pending.add(offset)
             heapq.heappush(self._heap, offset)
-            self.high = offset + 1
+            if taken:
+                self._open.discard(offset)
+                self._handed.add(offset)
+                return False
         elif offset not in self._pending or offset in self._handed:
             return False
         self._handed.add(offset)
         return True
 
+    def _pass(self, offset: int) -> bool:
+        """Whether the offset, whose turn it is, was taken before."""
+        spans = self._spans
+        while spans and spans[0][1] < offset:
+            del spans[0]
+        return bool(spans) and spans[0][0] <= offset
+
+    def start_ahead(self, offset: int, after: int | None = None) -> bool:
+        """Hands out an offset before its turn; False where that has come, it was taken, or there is
+        no room. `after`: the record right before it, as far as that was read."""
+        if offset < self.high or self.room_ahead <= 0:
+            return False
+        spans = self._spans
+        place = bisect_right(spans, offset, key=_first)
+        if place and offset <= spans[place - 1][1]:
+            return False
+        if place and spans[place - 1][1] == after:
+            spans[place - 1][1] = offset
+        else:
+            spans.insert(place, [offset, offset])
+        self._open.add(offset)
+        return True
+
+    @property
+    def room_ahead(self) -> int:
+        """How many more may be taken before their turn."""
+        return MOST_RUNS - len(self._spans) - len(self._open)
+
+    def _runs(self) -> list[int]:
+        """First and last offset of each run, taken before its turn, in which nothing is open."""
+        found: list[int] = []
+        for first, last in self._spans:
+            begin = max(first, self.high)
+            for each in sorted(o for o in self._open if begin <= o <= last):
+                if begin < each:
+                    found += (begin, each - 1)
+                begin = each + 1
+            if begin <= last:
+                found += (begin, last)
+        return found
+
     def finish(self, offset: int) -> None:
         """From now on every commit counts it as done."""
         self._pending.discard(offset)
         self._handed.discard(offset)
+        self._open.discard(offset)
 
     @property
     def in_hand(self) -> int:
@@ -98,15 +164,19 @@ class Frontier:
         if self.deaths and offset >= self.trouble_until:
             self.deaths, self.suspect = 0, None
         listed = sorted(self._pending - {offset}) if len(self._pending) > 1 else ()
-        text = ";".join(
-            (
-                "1c" if clean else "1",
-                str(self.deaths),
-                "" if self.suspect is None else str(self.suspect),
-                str(self.high) if self.high > offset else "",
-                base64.b85encode(bytes(_varints(offset, listed))).decode() if listed else "",
-            )
-        )
+        runs = self._runs() if self._spans else ()
+        version = "2" if runs else "1"
+        fields = [
+            f"{version}c" if clean else version,
+            str(self.deaths),
+            "" if self.suspect is None else str(self.suspect),
+            str(self.high) if self.high > offset else "",
+            base64.b85encode(bytes(_varints(offset, listed))).decode() if listed else "",
+        ]
+        if runs:
+            ahead = bytes(_varints(self.high, runs))
+            fields.insert(4, base64.b64encode(ahead).decode())
+        text = ";".join(fields)
         if len(text) > LONGEST:
             raise LogError("more unfinished events than a commit can list", code="K030")
         return offset, text
@@ -116,27 +186,40 @@ class Frontier:
         """Take no more: with another poll's worth the list might not fit into the metadata."""
         span = max(self.high - self.offset, 1)
         each = (span.bit_length() + 6) // 7
-        return (len(self._pending) + ONE_POLL) * each > LIST_BYTES
+        listed = len(self._pending)
+        # Of the gaps no more take a byte more than fit into the span.
+        size = listed + sum(min(listed, span >> 7 * more) for more in range(1, each))
+        return size + ONE_POLL * each + AHEAD_BYTES > LIST_BYTES
 
 
-def parse(offset: int, metadata: str) -> tuple[bool, int, int | None, int, list[int]]:
-    """(clean, deaths, suspect, high, unfinished beyond the offset)."""
-    fields = metadata.split(";", 4)
-    if len(fields) != 5 or fields[0] not in ("1", "1c"):
+def parse(offset: int, metadata: str) -> tuple[bool, int, int | None, int, list[int], list[int]]:
+    """(clean, deaths, suspect, high, runs finished before their turn, unfinished beyond the offset);
+    of each run its first and its last offset."""
+    fields = metadata.split(";", 5 if metadata.startswith("2") else 4)
+    if len(fields) == 5 and fields[0] in ("1", "1c"):
+        fields.insert(4, "")
+    if len(fields) != 6 or fields[0] not in ("1", "1c", "2", "2c"):
         raise LogError(
             f"offset metadata of an unknown version: {metadata[:40]!r}",
             code="K031",
             help="A newer worker wrote it: run the newer version, or wait until it has left.",
         )
-    version, deaths, suspect, high, deltas = fields
+    version, deaths, suspect, high, gaps, deltas = fields
+    top = int(high) if high else offset
+    ahead = list(_offsets(top, base64.b64decode(gaps))) if gaps else []
     unfinished = list(_offsets(offset, base64.b85decode(deltas))) if deltas else []
     return (
-        version == "1c",
+        version.endswith("c"),
         int(deaths or 0),
         int(suspect) if suspect else None,
-        int(high) if high else offset,
+        top,
+        ahead,
         unfinished,
     )
+
+
+def _first(span: list[int]) -> int:
+    return span[0]
 
 
 def _varints(base: int, offsets: Iterable[int]) -> Iterator[int]:

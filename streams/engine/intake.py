@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from streams.engine import arrivals, completion, signals
 from streams.engine import payload as payloads
 from streams.engine.messages import SIGNAL, SUBMIT, SubmitData
 from streams.engine.payload import BlobRef, Payload
+from streams.engine.priority import NORMAL, PRIORITIES, Priority, priority_of
 from streams.engine.rows import InputRow, JobRow
 from streams.engine.turn import Turn, origin_of_job
 from streams.errors import EventError, UserError
@@ -58,9 +60,12 @@ def submit(turn: Turn, event: Event, job_id: str) -> None:
             help="Give the new work an id of its own.",
         )
     plan = turn.active
-    snapshot, deadline = _snapshot(plan, event)
+    snapshot, deadline = _snapshot(plan, event, turn.blobs)
     tenant = str(event.extensions.get("tenant", ""))
-    begin(turn, plan, job_id, snapshot, event.id, deadline=deadline, digest=digest, tenant=tenant)
+    begin(
+        turn, plan, job_id, snapshot, event.id,
+        deadline=deadline, digest=digest, tenant=tenant, priority=_priority(event),
+    )  # fmt: skip
 
 
 def begin(
@@ -73,6 +78,7 @@ def begin(
     deadline: int | None = None,
     digest: str = "",
     tenant: str = "",
+    priority: Priority = NORMAL,
 ) -> None:
     """Starts a job that is not there from what was submitted. `parent`: the submission's id."""
     job = JobRow(
@@ -86,15 +92,32 @@ def begin(
         updated=turn.now,
         deadline=deadline or (turn.now + plan.deadline_ms if plan.deadline_ms else None),
         tenant=tenant,
+        priority=priority,
     )
     turn.put(job_id, "@input", snapshot)
     turn.put(job_id, "@job", job)
     _enter(turn, plan, job_id, job, snapshot, parent)
     signals.apply_early(turn, job_id)
-    completion.follow(turn, job_id)
+    # Mostly the first stage has yet to run: then nothing can follow, and nobody has to look.
+    if turn.has_parts(job_id) or not plan.parts:
+        completion.follow(turn, job_id)
 
 
-def _snapshot(plan: Plan, event: Event) -> tuple[InputRow, int | None]:
+def _priority(event: Event) -> Priority:
+    """As the submission asks. A stranger's attribute of that name may mean something else: what is
+    none of our words counts as normal. In an event of our own it is a mistake."""
+    word = event.extensions.get("priority")
+    if event.type == SUBMIT and word is not None and word not in PRIORITIES:
+        raise EventError(
+            f"{str(word)[:40]!r} is no priority",
+            code="V051",
+            field="priority",
+            help=f"one of {', '.join(PRIORITIES)}",
+        )
+    return priority_of(word)
+
+
+def _snapshot(plan: Plan, event: Event, blobs: Mapping[str, Any]) -> tuple[InputRow, int | None]:
     """What the job starts from: parameters and data, as submitted."""
     if event.type == SUBMIT:
         try:
@@ -105,9 +128,12 @@ def _snapshot(plan: Plan, event: Event) -> tuple[InputRow, int | None]:
         data, deadline = body.data, body.deadline
     else:
         data, deadline = foreign_data(event), None
-        given = _declared(plan, data)
+        given = _declared(plan, data, blobs)
+    params = bound(plan, given)
+    if len(event.data or b"") > payloads.INLINE_LIMIT or payloads.blob_of(data) is not None:
+        _refuse_large(params)
     row = InputRow(
-        params=bound(plan, given),
+        params=params,
         data=data,
         type=event.type,
         source=event.source,
@@ -125,6 +151,18 @@ def bound(plan: Plan, given: dict[str, Any]) -> dict[str, Any]:
         raise EventError(error.message, code=error.code, field="params", help=error.help) from None
 
 
+def _refuse_large(params: dict[str, Any]) -> None:
+    """Parameters travel with every event of the job, which must still fit into a record."""
+    size = len(msgspec.json.encode(params))
+    if size > payloads.INLINE_LIMIT:
+        raise EventError(
+            f"the parameters take {size:,} bytes, more than {payloads.INLINE_LIMIT:,}",
+            code="V050",
+            field="params",
+            help="Send the large part as data: it goes to the blob store.",
+        )
+
+
 def foreign_data(event: Event) -> msgspec.Raw:
     """The data of anybody's event as a JSON value."""
     ref = event.extensions.get("dataref")
@@ -137,11 +175,17 @@ def foreign_data(event: Event) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def _declared(plan: Plan, data: msgspec.Raw) -> dict[str, Any]:
-    """Declared parameters that stand at the top of a foreign event's data."""
-    if plan.params is None or not bytes(data).startswith(b"{") or payloads.blob_of(data):
+def _declared(plan: Plan, data: msgspec.Raw, blobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Declared parameters that stand at the top of a foreign event's data. Raises `BlobMissing`
+    for data that was put away, unless somebody else did (`dataref`)."""
+    if not plan.params or not bytes(data).startswith(b"{"):
         return {}
-    body = msgspec.json.decode(data)
+    ref = payloads.blob_of(data)
+    if ref is not None and not ref.sha256:
+        return {}
+    body = payloads.value_of(data, dict(blobs))
+    if not isinstance(body, dict):
+        return {}
     return {param.name: body[param.name] for param in plan.params if param.name in body}
 
 

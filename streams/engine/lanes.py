@@ -2,7 +2,8 @@
 
 Deliveries of one address (scope and part) run one after another, in the order they came; different
 addresses at will, up to a limit for each part. Parts take turns, so that a part with a long queue
-starves nobody. A paused part keeps its queue.
+starves nobody; within a part jobs of a higher priority go first (`priority`). A paused part keeps
+its queue.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from streams.engine.priority import NORMAL, Priority, Ranked
+
 D = TypeVar("D")
 
 
 class Lanes(Generic[D]):
-    """Queues by address, turns by part. `part_of` and `address_of` read a delivery."""
+    """Queues by address, turns by part. `part_of`, `address_of` and `priority_of` read a delivery."""
 
     def __init__(
         self,
         part_of: Callable[[D], Hashable],
         address_of: Callable[[D], Hashable],
         limit_of: Callable[[Hashable], int],
+        priority_of: Callable[[D], Priority],
     ) -> None:
         self._part_of = part_of
         self._address_of = address_of
         self._limit_of = limit_of
-        self._ready: dict[Hashable, deque[D]] = {}
+        self._priority_of = priority_of
+        self._ready: dict[Hashable, deque[D] | Ranked[D]] = {}
+        """Ranked from the first delivery that is not of normal priority until the queue is empty."""
         self._blocked: dict[Hashable, deque[D]] = {}
         self._running: dict[Hashable, int] = {}
         self._turns: deque[Hashable] = deque()
@@ -76,8 +82,11 @@ class Lanes(Generic[D]):
             dropped += filter(gone, queue)
             self._blocked[address] = deque(d for d in queue if not gone(d))
         heads = [d for queue in self._ready.values() for d in queue if gone(d)]
-        for part, queue in self._ready.items():
-            self._ready[part] = deque(d for d in queue if not gone(d))
+        for part, waiting in self._ready.items():
+            if isinstance(waiting, Ranked):
+                waiting.drop(gone)
+            else:
+                self._ready[part] = deque(d for d in waiting if not gone(d))
         for head in heads:
             self._free(self._address_of(head))
         return dropped + heads
@@ -96,6 +105,8 @@ class Lanes(Generic[D]):
         if queue is None:
             queue = self._ready[part] = deque()
             self._turns.append(part)
+        if type(queue) is deque and self._priority_of(delivery) != NORMAL:
+            queue = self._ready[part] = Ranked(self._priority_of, queue)
         queue.append(delivery)
 
     def _free(self, address: Hashable) -> None:

@@ -10,10 +10,17 @@ import msgspec
 from streams.engine import payload as payloads
 from streams.engine.actions import Publish
 from streams.engine.flow import Flow
-from streams.engine.messages import RETRY, SIGNAL, Delivery, SignalData, cause_text, make
+from streams.engine.messages import (
+    RETRY,
+    SIGNAL,
+    AnyDelivery,
+    AnyEvent,
+    SignalData,
+    cause_text,
+    make,
+)
 from streams.engine.payload import Payload
 from streams.engine.rows import NOTHING, Attempt, Failure, Row, Status
-from streams.event import Event
 from streams.outcome import Cancel, Fail, Ok, Retry, Route, Skip, Verdict
 from streams.topology.plan import Part
 
@@ -34,8 +41,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 def route(
     flow: Flow,
     part: Part,
-    event: Event,
-    delivery: Delivery,
+    event: AnyEvent,
+    delivery: AnyDelivery,
     payload: Payload,
     answer: Answer,
     delay: float | None,
@@ -69,8 +76,8 @@ class Step(msgspec.Struct, gc=False):
 
     flow: Flow
     part: Part
-    event: Event
-    delivery: Delivery
+    event: AnyEvent
+    delivery: AnyDelivery
     payload: Payload
     answer: Answer
 
@@ -129,7 +136,7 @@ def _failure(verdict: Verdict) -> Failure:
 
 
 def _times(
-    delivery: Delivery,
+    delivery: AnyDelivery,
     payload: Payload,
     answer: Answer,
     status: Status,
@@ -149,8 +156,8 @@ def _times(
 def later(
     flow: Flow,
     part: Part,
-    event: Event,
-    delivery: Delivery,
+    event: AnyEvent,
+    delivery: AnyDelivery,
     payload: Payload,
     answer: Answer,
     delay: float,
@@ -183,8 +190,8 @@ def later(
 def park(
     flow: Flow,
     path: str,
-    event: Event,
-    delivery: Delivery,
+    event: AnyEvent,
+    delivery: AnyDelivery,
     payload: Payload,
     delay: float,
     *,
@@ -202,7 +209,7 @@ def park(
     flow.actions.append(Publish(flow.naming.hold, delivery.scope, retry))
 
 
-def tried(delivery: Delivery, payload: Payload, answer: Answer) -> Payload:
+def tried(delivery: AnyDelivery, payload: Payload, answer: Answer) -> Payload:
     """The payload for the next attempt in place: with this one on its list."""
     return msgspec.structs.replace(
         payload, tries=_times(delivery, payload, answer, "RETRYING", answer.error)

@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from streams.engine.priority import NORMAL, Priority
+
 Status = Literal["WAITING", "RUNNING", "SUCCESS", "SKIPPED", "RETRYING", "FAILED", "CANCELLED"]
 
 ENDED: frozenset[str] = frozenset({"SUCCESS", "SKIPPED", "FAILED", "CANCELLED"})
@@ -154,6 +156,7 @@ class JobRow(msgspec.Struct, frozen=True, omit_defaults=True):
     err: Failure | None = None
     deadline: int | None = None
     tenant: str = ""
+    priority: Priority = NORMAL
 
     @property
     def order(self) -> Order:

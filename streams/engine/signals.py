@@ -21,6 +21,9 @@ EARLY_MS = 3_600_000
 """How long a signal waits for a job that is not here yet."""
 EARLY_MOST = 100
 KEPT_IDS = 32
+SIGNAL_LIMIT = 48 * 1024
+FACTS_LIMIT = 128 * 1024
+"""Bytes of one signal, and of all facts of a job together."""
 FACT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 KINDS = ("fact", "cancel", "release", "reject", "retry", "discard", "pause", "resume")
 
@@ -29,6 +32,7 @@ _decoder = msgspec.json.Decoder(SignalData)
 
 def read_signal(event: Event) -> SignalData:
     """The signal in an event. Raises `EventError`."""
+    _refuse_large(len(event.data or b""), SIGNAL_LIMIT)
     try:
         data = _decoder.decode(event.data or b"")
     except msgspec.MsgspecError as error:
@@ -42,6 +46,17 @@ def read_signal(event: Event) -> SignalData:
         if not FACT_NAME.fullmatch(name):
             raise EventError(f"{name!r} is no name for a fact", code="V043", field="data.facts")
     return data
+
+
+def _refuse_large(size: int, limit: int) -> None:
+    """What a signal sets is in the job's view, which travels with events (`@ledger`)."""
+    if size > limit:
+        raise EventError(
+            f"{size:,} bytes of facts, more than {limit:,}",
+            code="V060",
+            field="data.facts",
+            help="Keep large values elsewhere, and set their address as the fact.",
+        )
 
 
 def scope_of_jobless(event: Event) -> str:
@@ -113,6 +128,11 @@ def _act(turn: Turn, data: SignalData, job_id: str, job: JobRow, rows: ScopeRows
 
 def _set_facts(turn: Turn, data: SignalData, job_id: str, rows: ScopeRows) -> str:
     before = turn.rows(job_id)
+    others = [len(row) for part, row in before.items() if part.startswith("@fact/")]
+    if others and sum(others) + len(msgspec.json.encode(data.facts)) > FACTS_LIMIT:
+        mine = {f"@fact/{name}" for name in data.facts}
+        kept = [len(r) for p, r in before.items() if p.startswith("@fact/") and p not in mine]
+        _refuse_large(sum(kept) + len(msgspec.json.encode(data.facts)), FACTS_LIMIT)
     for name, value in data.facts.items():
         part = f"@fact/{name}"
         n = _fact_n(before.get(part))

@@ -18,6 +18,7 @@ from streams.engine.actions import Action, Publish, PutRow
 from streams.engine.flow import Flow
 from streams.engine.messages import Delivery, Origin, read
 from streams.engine.payload import Payload
+from streams.engine.priority import NORMAL
 from streams.engine.rows import (
     OWNED,
     SHARED,
@@ -184,11 +185,16 @@ class Turn:
     def holds_gate(self, scope: str) -> bool:
         """Whether this turn has brought the scope to a gate or sleep that no index knows yet: a row
         read before the commit has to be shown to it."""
-        return any(
+        changed = self._changed.get(scope)
+        return changed is not None and any(
             data is not None and not part.startswith("@") and "~" not in part
             and head(data).status == "WAITING"
-            for part, data in self._changed.get(scope, {}).items()
+            for part, data in changed.items()
         )  # fmt: skip
+
+    def has_parts(self, scope: str) -> bool:
+        """Whether there is a row of any part of the plan, or of what came to one."""
+        return any(not part.startswith("@") for part in self.rows(scope))
 
     def do(self, action: Action) -> None:
         if isinstance(action, PutRow):
@@ -257,7 +263,14 @@ def _shows_in_gates(action: PutRow) -> bool:
 
 
 def origin_of_job(scope: str, job: JobRow) -> Origin:
-    return Origin(scope, job.root or scope, job.epoch, job.plan, tenant=job.tenant)
+    return Origin(
+        scope,
+        job.root or scope,
+        job.epoch,
+        job.plan,
+        tenant=job.tenant,
+        priority=job.priority,
+    )
 
 
 def origin_of_row(scope: str, row: Row, job: JobRow | None) -> Origin:
@@ -270,4 +283,5 @@ def origin_of_row(scope: str, row: Row, job: JobRow | None) -> Origin:
         depth=wait.event.depth if wait else 0,
         tenant=job.tenant if job else "",
         trace=wait.event.trace if wait else "",
+        priority=job.priority if job else NORMAL,
     )

@@ -12,6 +12,7 @@ import msgspec
 
 from streams.engine import payload as payloads
 from streams.engine.holds import ClauseFinding, judge
+from streams.engine.priority import NORMAL, Priority
 from streams.engine.rows import (
     ENDED,
     OWNED,
@@ -85,6 +86,7 @@ class JobView(msgspec.Struct):
     reason: str
     error: Failure | None
     tenant: str = ""
+    priority: Priority = NORMAL
     last_signal: str = ""
 
 
@@ -259,6 +261,7 @@ def view_of(job_id: str, plan: Plan, found: ScopeRows, *, now: int | None = None
         reason=job.reason,
         error=job.err,
         tenant=job.tenant,
+        priority=job.priority,
         last_signal=job.last_signal,
     )
 

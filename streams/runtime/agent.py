@@ -8,8 +8,8 @@ together with its offset (`group_commit`). While one transaction is under way th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -26,42 +26,43 @@ from streams.broker.port import (
     Watermarks,
 )
 from streams.clock import Clock
-from streams.codec import kafka
-from streams.engine import payload as payloads
 from streams.engine.flow import Flow
 from streams.engine.frontier import Frontier
 from streams.engine.lanes import Lanes
-from streams.engine.messages import Delivery, read
+from streams.engine.messages import AnyDelivery, AnyEvent, StageEvent
 from streams.engine.payload import Payload
+from streams.engine.priority import LOW
 from streams.engine.routing import park
 from streams.engine.rows import Failure, Row
-from streams.errors import EventError, LogUnavailable, StreamsError
-from streams.event import Event
+from streams.engine.straight import Straight
+from streams.errors import EventError, StreamsError
 from streams.observe.logs import get_logger
 from streams.observe.metrics import Metrics
 from streams.runtime.comebacks import PASSING, Comebacks
 from streams.runtime.commit import Encoder
 from streams.runtime.control import ControlReader
-from streams.runtime.execution import CancelToken, Execution
-from streams.runtime.figures import DROPPED, PARKED, UNREADABLE, Figures, outcome_of
+from streams.runtime.deliveries import opened
+from streams.runtime.execution import NOT_HERE, CancelToken, Execution, Outcome
+from streams.runtime.figures import DROPPED, PARKED, SUCCEEDED, UNREADABLE, Figures
 from streams.runtime.group_commit import GroupCommit, Said
 from streams.runtime.runner import Job, Runner
+from streams.runtime.scout import Scout
 from streams.runtime.standing import Pulse
+from streams.runtime.trimming import Trimming
 from streams.topology.plan import USER_CODE, Naming, Part, Plan
 
 log = get_logger(__name__)
 
-NOT_HERE = 5.0
-"""Seconds until a delivery that this worker cannot run is offered again."""
 SHOW_RUNNING = 1_000
 """A stage that runs longer than this (ms) gets a RUNNING row."""
 GIVE_UP_ON = 9_000
 """How long (ms) stopped work may go on before its lane goes on without it."""
 LAST_MOMENTS = 2.0
 """Seconds that running work gets to end when its partition goes to another worker."""
-MOST_IN_HAND = 256
+MOST_IN_HAND = 1_000
 """Deliveries of one partition in memory, above which no more are taken."""
-TRIM_EVERY = 60.0
+AT_ONCE = 500
+"""Records of one poll."""
 
 
 class Agent:
@@ -114,17 +115,32 @@ class Agent:
             self._worker,
             self._ended,
             self._figures,
+            self._succeeded,
         )
         self._lanes: Lanes[Job] = Lanes(
-            lambda job: job.part.path,
-            lambda job: (job.delivery.scope, job.part.path),
+            attrgetter("part.path"),
+            attrgetter("delivery.scope", "part.path"),
             self._limit,
+            attrgetter("delivery.priority"),
         )
+        self._more_waits = False
+        frontiers = self._out.frontiers
+        self._scout = Scout(
+            self._log, self._clock, frontiers, self._behind, self._receive, self._dispatch
+        )
+        self._dispatching = False
         self._alone = asyncio.Lock()
         self._limits: dict[Any, int] = {}
         """Of each part, until the plans change: it is asked for with every delivery."""
         self._plans_changed = False
-        self._last_trim = self._clock.monotonic()
+        self._trimming = Trimming(
+            self._log,
+            self._naming,
+            self._control.table,
+            self._clock,
+            pool=self._pool,
+            committed_offset=self._out.committed_offset,
+        )
 
     # -- life -------------------------------------------------------------------------------
 
@@ -171,6 +187,7 @@ class Agent:
         beside = [
             asyncio.create_task(self._watch(), name="agent.watch"),
             asyncio.create_task(self._out.run(producer), name="agent.commits"),
+            asyncio.create_task(self._scout.run(), name="agent.scout"),
         ]
         try:
             await consumer.subscribe(self._topics())
@@ -210,13 +227,17 @@ class Agent:
         full = self._full()
         consumer.pause(full)
         consumer.resume([place for place in self._out.frontiers if place not in full])
-        poll = await consumer.poll(500, 0.25)
+        poll = await consumer.poll(AT_ONCE, 0.25)
+        self._more_waits = len(poll.records) >= AT_ONCE
         await self._change_owned(poll, producer)
         self.pulse.went_round(assigned=self._out.membership is not None)
-        for record in poll.records:
-            self._receive(record)
+        self._receive_all(poll.records)
         self._dispatch()
-        await self._trim()
+        await self._trimming.trim(self._out.frontiers)
+
+    def _behind(self) -> set[TopicPartition]:
+        """Partitions in which more events wait than were taken, as far as can be told."""
+        return set(self._out.frontiers) if self._more_waits else self._full()
 
     def _full(self) -> set[TopicPartition]:
         """Partitions to take nothing more from for now. Judged one by one: the backlog of a slow
@@ -229,7 +250,8 @@ class Agent:
 
     async def _change_owned(self, poll: Poll, producer: Producer) -> None:
         self._figures.rebalanced(poll, self.pulse.member)
-        self._forget(poll.lost)
+        if poll.lost:
+            self._forget(poll.lost)
         if poll.revoked:
             self._lanes.forget(lambda job: job.place in poll.revoked)
             await self._runner.settle_down(poll.revoked, LAST_MOMENTS)
@@ -269,20 +291,26 @@ class Agent:
             if job.place in places:
                 job.cancel.set("the partition went to another worker")
 
-    def _receive(self, record: Record) -> None:
+    def _receive_all(self, records: Iterable[Record]) -> None:
+        """Queues what is not finished; records of one partition come together."""
+        frontiers = self._out.frontiers
+        place, frontier = TopicPartition("", 0), None
+        for record in records:
+            if record.partition != place.partition or record.topic != place.topic:
+                place = record.place
+                frontier = frontiers.get(place)
+            if frontier is not None and frontier.start(record.offset):
+                self._receive(record, place, frontier)
+
+    def _receive(self, record: Record, place: TopicPartition, frontier: Frontier) -> None:
         """Reads one record and queues it; what cannot be read goes to the dead letters."""
-        place = record.place
-        frontier = self._out.frontiers.get(place)
-        if frontier is None or not frontier.start(record.offset):
-            return
         try:
-            event = kafka.decode(record.value, record.headers)
-            delivery = read(event)
-            payload = payloads.decode(delivery.data)
+            event, delivery, payload = opened(record)
         except (StreamsError, msgspec.MsgspecError) as error:
             self._bury(record, error)
             return
-        plan = self._control.table.plans.get(delivery.digest)
+        table = self._control.table
+        plan = table.plans.get(delivery.digest)
         if plan is None:
             self._not_here(record, event, delivery, payload)
             return
@@ -291,14 +319,17 @@ class Agent:
             reason = f"version {plan.version} has no {delivery.part}"
             self._bury(record, EventError(reason, code="V047", field="part"))
             return
-        if not self._is_mine(part) or self._control.table.stopped(delivery.root, delivery.epoch):
+        stopped = table.stops and table.stopped(delivery.root, delivery.epoch)
+        if stopped or not self._is_mine(part):
             counted = self._figures.finished(record.topic, DROPPED, part.path)
-            self._out.gather(record.place, record.offset, [], counted)
+            self._out.gather(place, record.offset, [], counted)
             return
         job = Job(
             place, record.offset, event, delivery, plan, part, payload,
             CancelToken(), frontier,
         )  # fmt: skip
+        if delivery.priority == LOW:
+            self._scout.saw_low(place)
         if not self._is_deadly(frontier, job):
             self._lanes.add(job)
 
@@ -316,7 +347,9 @@ class Agent:
         counted = self._figures.finished(record.topic, UNREADABLE)
         self._out.gather(record.place, record.offset, [letter], counted)
 
-    def _not_here(self, record: Record, event: Event, delivery: Delivery, payload: Payload) -> None:
+    def _not_here(
+        self, record: Record, event: AnyEvent, delivery: AnyDelivery, payload: Payload
+    ) -> None:
         """A plan this worker has not read yet: offered again later, never a dead letter."""
         flow = self._runner.flow(Plan(self._naming.pipeline, "0", ()), delivery)
         park(
@@ -336,7 +369,7 @@ class Agent:
         failure = Failure("S041", f"worker-died: {frontier.deaths} workers died while they ran it")
         d = job.delivery
         flow.fail(job.part, job.event, job.payload, failure, turn=d.turn, attempt=d.attempt)
-        counted = self._figures.finished(job.place.topic, outcome_of(flow.actions), job.part.path)
+        counted = self._figures.ended(job.place.topic, job.part.path, flow)
         self._out.gather(job.place, job.offset, self._encoder.records(flow.actions), counted)
         frontier.suspect, frontier.deaths = None, 0
         return True
@@ -344,12 +377,22 @@ class Agent:
     # -- running ----------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        """Starts whatever may run now."""
+        """Starts whatever may run now. What ends at once makes room for more: the same goes on."""
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            self._start_ready()
+        finally:
+            self._dispatching = False
+
+    def _start_ready(self) -> None:
+        table = self._control.table
         while not self._leaving and (job := self._lanes.next()) is not None:
             frontier = job.frontier
             if not self._owns(job):
                 self._lanes.done(job)
-            elif self._control.table.stopped(job.delivery.root, job.delivery.epoch):
+            elif table.stops and table.stopped(job.delivery.root, job.delivery.epoch):
                 self._lanes.done(job)
                 counted = self._figures.finished(job.place.topic, DROPPED, job.part.path)
                 self._out.gather(job.place, job.offset, [], counted)
@@ -381,9 +424,20 @@ class Agent:
         self._lanes.done(job)
         if self._owns(job):
             records = self._encoder.records(flow.actions, job)
-            outcome = outcome_of(flow.actions)
-            counted = self._figures.finished(job.place.topic, outcome, job.part.path)
+            counted = self._figures.ended(job.place.topic, job.part.path, flow)
             self._out.gather(job.place, job.offset, records, counted)
+        if not self._dispatching:
+            self._dispatch()
+
+    def _succeeded(self, job: Job, event: StageEvent, straight: Straight, outcome: Outcome) -> None:
+        """The same of a plain success."""
+        self._lanes.done(job)
+        if self._owns(job):
+            records = self._encoder.success(straight, event, outcome, self._worker)
+            counted = self._figures.finished(job.place.topic, SUCCEEDED, straight.path)
+            self._out.gather(job.place, job.offset, records, counted)
+        if not self._dispatching:
+            self._dispatch()
 
     # -- what changes from outside ------------------------------------------------------------
 
@@ -444,32 +498,3 @@ class Agent:
         flow.put(job.part.path, row)
         if self._owns(job):
             self._out.gather(job.place, None, self._encoder.records(flow.actions))
-
-    async def _trim(self) -> None:
-        """Deletes what every pool that may read these partitions has committed."""
-        now = self._clock.monotonic()
-        if now - self._last_trim < TRIM_EVERY:
-            return
-        self._last_trim = now
-        with contextlib.suppress(LogUnavailable):
-            await self._log.trim(await self._needed_from())
-
-    async def _needed_from(self) -> dict[TopicPartition, int]:
-        """The first offset of each owned partition that some pool has not finished."""
-        found = {place: self._out.committed_offset(place) for place in self._out.frontiers}
-        for pool in sorted(self._pools_beside(found)):
-            done = await self._log.positions(self._naming.pool_group(pool))
-            for place, offset in found.items():
-                if pool in self._pools_of(place.topic):
-                    found[place] = min(offset, done.get(place, Committed(0)).offset)
-        return found
-
-    def _pools_beside(self, places: Iterable[TopicPartition]) -> set[str]:
-        found = {pool for place in places for pool in self._pools_of(place.topic)}
-        return found - {self._pool}
-
-    def _pools_of(self, topic: str) -> set[str]:
-        """Pools that some plan gives the stage of this topic to: it may have moved."""
-        plans = self._control.table.plans.values()
-        parts = (part for plan in plans for part in plan.parts if part.kind in USER_CODE)
-        return {part.pool for part in parts if self._naming.stage(part.path) == topic}

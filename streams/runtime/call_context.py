@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from streams.authoring.context import (
     AttemptLog,
     CancelToken,
@@ -17,7 +19,7 @@ from streams.authoring.context import (
 )
 from streams.blobs import BlobStore
 from streams.clock import Clock
-from streams.engine.payload import BlobRef, blob_of, environment, value_of
+from streams.engine.payload import BLOB, BlobRef, blob_of, environment, value_of
 from streams.engine.rows import Status
 from streams.runtime.call_preparation import Prepared
 from streams.runtime.call_values import Call
@@ -27,6 +29,7 @@ Emit = Callable[[str, Mapping[str, Any], Call], None]
 
 _DATA = frozenset({"data", "payload"})
 _SUCCESS: Status = "SUCCESS"
+_value = msgspec.json.Decoder().decode
 
 
 def blobs_needed(prepared: Prepared, call: Call) -> list[BlobRef]:
@@ -90,7 +93,7 @@ _TOLD: Mapping[str, Callable[[Call], Any]] = {
 class CallScope:
     """Everything one call can read."""
 
-    __slots__ = ("_blobs", "_call", "_secrets", "_store", "log", "prepared", "token")
+    __slots__ = ("_blobs", "_call", "_log", "_secrets", "_store", "prepared", "token")
 
     prepared: Prepared
     """Set once the stage is ready; until then there is only the log."""
@@ -101,7 +104,19 @@ class CallScope:
         self._store = store
         self._blobs: dict[str, Any] = {}
         self.token = token
-        self.log = AttemptLog(secrets.redact if len(secrets) else None)
+        self._log: AttemptLog | None = None
+
+    @property
+    def log(self) -> AttemptLog:
+        """The attempt's log, made when somebody asks for it."""
+        if self._log is None:
+            self._log = AttemptLog(self._secrets.redact if len(self._secrets) else None)
+        return self._log
+
+    @property
+    def logged(self) -> str:
+        """What was written to the log."""
+        return self._log.text() if self._log is not None else ""
 
     def resolved(self, ref: BlobRef, value: Any) -> None:
         """Keeps the value of a reference."""
@@ -138,6 +153,22 @@ class CallScope:
         ctx.clock = clock
         ctx.emit = None if emit is None else lambda type, data: emit(type, data, call)
         return ctx
+
+    def lone_value(self) -> Any:
+        """The upstream value of a stage that has one dependency, or none; read from the store if it
+        is there."""
+        payload, needs = self._call.payload, self.prepared.needs
+        if needs:
+            result = payload.stages.get(needs[0])
+            if result is None:
+                return None
+            raw = result.out
+        else:
+            raw = payload.data
+        data = bytes(raw)
+        if data.startswith(BLOB) and (ref := blob_of(raw)) is not None:
+            return self._store.value_now(ref)
+        return _value(data) if data else None
 
     def upstream(self) -> Any:
         """The one dependency's value; of several a mapping; of none the submitted data."""

@@ -38,6 +38,8 @@ class Prepared:
     stage: Any
     """The stage object, or the function of `uses`."""
     invoke: Callable[[StageContext], Any]
+    with_value: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    """How to call it with its upstream value alone, where it looks at nothing else of the call."""
     metadata: StageMetadata
     is_async: bool
     inline: bool
@@ -99,6 +101,9 @@ def prepare(plan: Plan, part: Part, registry: StageRegistry, secrets: Secrets) -
         prepared.is_fixed = True
     if isinstance(prepared.stage, Stage) and prepared.is_fixed:
         prepared.stage.config = prepared.fixed
+    if isinstance(prepared.stage, FunctionStage) and prepared.is_fixed:
+        lone = len(prepared.needs) <= 1 and not prepared.ledger_in_upstream
+        prepared.with_value = prepared.stage.with_value if lone else None
     prepared.opened = not callable(getattr(prepared.stage, "open", None))
     return prepared
 

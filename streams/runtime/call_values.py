@@ -7,22 +7,22 @@ from typing import Any
 import msgspec
 
 from streams.authoring.context import CancelToken
+from streams.engine.messages import AnyEvent
 from streams.engine.payload import JobIdentity, Payload
 from streams.engine.rows import NULL, Failure
-from streams.event import Event, idempotency_key
+from streams.event import idempotency_key
 from streams.outcome import Verdict
 from streams.topology.plan import Part, Plan
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True):
     """One event for one part."""
 
     plan: Plan
     part: Part
-    event: Event
+    event: AnyEvent
     payload: Payload
     job: JobIdentity
-    queued_at: int = 0
     cancel: CancelToken = msgspec.field(default_factory=CancelToken)
 
     @property
@@ -32,7 +32,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return idempotency_key(job.id, self.plan.digest, job.scope, self.part.path, 0)
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True):
     """One attempt's end. Holds no secret's value and nothing that JSON cannot hold."""
 
     verdict: Verdict

@@ -18,11 +18,17 @@ from streams.broker.port import (
 )
 from streams.codec import kafka
 from streams.engine.actions import Action, DeadLetter, Forget, Publish, PutControl, PutRow
+from streams.engine.messages import AnyEvent, StageEvent, encode_stage_event
+from streams.engine.straight import Straight
 from streams.event_rules import timestamp
+from streams.runtime.call_values import Outcome
+from streams.runtime.letters import letter as as_letter
 from streams.topology.plan import Naming
 
 MOST_RECORDS = 5_000
 """Records of one transaction; more waits for the next one."""
+MOST_BYTES = 4 * 1024 * 1024
+"""The same of the bytes in them, with what comes last on top."""
 
 
 class Origin(Protocol):
@@ -32,7 +38,7 @@ class Origin(Protocol):
     offset: int
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=65_536)
 def partition_of(scope: str, partitions: int) -> int:
     """The partition that everything of a scope is in. Never asked of the log."""
     return partition_for(scope.encode(), partitions)
@@ -48,37 +54,45 @@ class Encoder:
     def records(self, actions: Iterable[Action], origin: Origin | None = None) -> list[Outgoing]:
         """In the order of the actions. `origin`: the record they follow from, for dead letters."""
         ledger, partitions = self._naming.ledger, self._partitions
-        return [
-            Outgoing(
-                ledger,
-                f"{action.scope}|{action.part}".encode(),  # as `Address.key`, without the address
-                action.data,
-                (),
-                partition_of(action.scope, partitions),
-            )
-            if isinstance(action, PutRow)
-            else self._record(action, origin)
-            for action in actions
-            if not isinstance(action, Forget)
-        ]
+        found: list[Outgoing] = []
+        for action in actions:
+            if isinstance(action, PutRow):
+                scope = action.scope
+                key = f"{scope}|{action.part}".encode()  # as `Address.key`, without the address
+                partition = partition_of(scope, partitions)
+                found.append(Outgoing(ledger, key, action.data, (), partition))
+            elif not isinstance(action, Forget):
+                found.append(self._record(action, origin))
+        return found
+
+    def success(
+        self, straight: Straight, event: StageEvent, outcome: Outcome, worker: str
+    ) -> list[Outgoing]:
+        """What follows from a success of a part whose ways on all lead to stages."""
+        scope, out, ended = event.scope, outcome.out, outcome.ended
+        partition = partition_of(scope, self._partitions)
+        row = straight.row(event, out, outcome.meta, outcome.started, ended, worker)
+        key = f"{scope}|{straight.path}".encode()
+        found = [Outgoing(self._naming.ledger, key, row, (), partition)]
+        if straight.ways:
+            key = scope.encode()
+            for topic, value in straight.events(event, out, ended):
+                found.append(Outgoing(topic, key, value, kafka.STRUCTURED_HEADERS, partition))
+        return found
 
     def _record(self, action: Action, origin: Origin | None) -> Outgoing:
         if isinstance(action, Publish):
-            value, headers = kafka.encode(action.event)
-            return Outgoing(
-                action.topic,
-                action.scope.encode(),
-                value,
-                headers,
-                partition_of(action.scope, self._partitions),
-            )
+            scope = action.scope
+            value, headers = written(action.event)
+            partition = partition_of(scope, self._partitions)
+            return Outgoing(action.topic, scope.encode(), value, headers, partition)
         if isinstance(action, PutControl):
             return Outgoing(self._naming.control, action.key.encode(), action.data, (), 0)
         assert isinstance(action, DeadLetter), action
         return self._dead(action, origin)
 
     def _dead(self, letter: DeadLetter, origin: Origin | None) -> Outgoing:
-        value, headers = kafka.encode(letter.event)
+        value, headers = written(letter.event)
         partition = partition_of(letter.job, self._partitions)
         more = dlq_headers(
             topic=letter.topic,
@@ -92,7 +106,9 @@ class Encoder:
             job=letter.job,
             epoch=letter.epoch,
         )
-        return Outgoing(self._naming.dead, letter.job.encode(), value, (*headers, *more), partition)
+        return as_letter(
+            self._naming.dead, partition, letter.job.encode(), value, tuple(headers), more
+        )
 
     def dead_record(
         self, record: Record, code: str, message: str, now: int, *, job: str = ""
@@ -110,9 +126,18 @@ class Encoder:
             job=job,
             epoch=0,
         )
-        return Outgoing(
-            self._naming.dead, record.key, record.value, (*record.headers, *more), record.partition
+        # A topic of others may have more partitions than the dead letters.
+        partition = record.partition % self._partitions
+        return as_letter(
+            self._naming.dead, partition, record.key, record.value, record.headers, more
         )
+
+
+def written(event: AnyEvent) -> tuple[bytes | None, tuple[Header, ...]]:
+    """Value and headers of an event: a stage's in structured mode, others in binary mode."""
+    if isinstance(event, StageEvent):
+        return encode_stage_event(event), kafka.STRUCTURED_HEADERS
+    return kafka.encode(event)
 
 
 def dlq_headers(

@@ -45,9 +45,13 @@ class ControlTable:
         self.plans: dict[str, Plan] = {}
         self.active = ""
         self.layout: Layout | None = None
+        self.store = ""
+        """Names the folder of blobs that all workers use; empty where they need not agree."""
         self.stops: dict[str, Stop] = {}
         self.facts: dict[str, Any] = {}
         self.pauses: dict[str, dict[str, Any]] = {}
+        self.sources: dict[str, Any] = {}
+        """`TOPIC` and `TOPIC/PARTITION` of others' topics → where reading them began."""
         self.listeners: list[Listener] = []
         self.time = 0
         """When the newest record was appended: the log's clock has passed it (ms)."""
@@ -77,8 +81,12 @@ class ControlTable:
                 self.facts.pop(name, None)
             else:
                 self.facts[name] = msgspec.json.decode(value)["value"]
+        elif kind == "source":
+            _set(self.sources, name, msgspec.json.decode(value) if value else None)
         elif kind == "active" and value:
             self.active = str(msgspec.json.decode(value)["digest"])
+        elif kind == "store":
+            self.store = (value or b"").decode()
         elif kind == "layout" and value:
             self.layout = msgspec.json.decode(value, type=Layout)
 

@@ -14,8 +14,8 @@ import msgspec
 
 from streams.broker.port import Outgoing, Poll, TopicPartition
 from streams.clock import Clock
-from streams.engine.actions import Action, PutRow
-from streams.engine.rows import PUBLIC, head
+from streams.engine.flow import Flow
+from streams.engine.rows import PUBLIC
 from streams.observe.logs import get_logger
 from streams.observe.metrics import Labels, Metrics, reason_of
 from streams.topology.plan import Naming
@@ -23,8 +23,6 @@ from streams.topology.plan import Naming
 log = get_logger(__name__)
 
 SUCCEEDED = PUBLIC["SUCCESS"]
-_SUCCESS = b'{"s":"SUCCESS"'
-"""How the row of nearly every delivery begins."""
 DECIDED = "decided"
 """Outcome of whatever a keeper takes in."""
 DROPPED = "dropped"
@@ -47,16 +45,6 @@ class Ended(msgspec.Struct):
 _ended = msgspec.json.Decoder(Ended)
 
 
-def outcome_of(actions: Sequence[Action]) -> str:
-    """How a delivery ended, by the row that its step begins with."""
-    first = actions[0] if actions else None
-    if isinstance(first, PutRow) and first.data is not None:
-        if first.data.startswith(_SUCCESS, 1):
-            return SUCCEEDED
-        return PUBLIC[head(first.data).status]
-    return PARKED
-
-
 class Figures:
     """Counts for one pipeline."""
 
@@ -71,6 +59,11 @@ class Figures:
     def finished(self, topic: str, outcome: str, stage: str = "") -> Labels:
         """What `committed` is to hear of one event that is done with."""
         return (self.pipeline, stage, topic, outcome)
+
+    def ended(self, topic: str, stage: str, flow: Flow) -> Labels:
+        """The same of a delivery to a stage; how it ended says the row that its step begins with."""
+        status = flow.status
+        return (self.pipeline, stage, topic, PARKED if status is None else PUBLIC[status])
 
     def committed(self, records: Sequence[Outgoing], finished: Mapping[Labels, int]) -> None:
         """Counts a transaction that is visible now."""

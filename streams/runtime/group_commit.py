@@ -25,7 +25,7 @@ from streams.engine.frontier import Frontier
 from streams.errors import Fenced, OutcomeUnknown, StreamsError, TransactionAborted
 from streams.observe.logs import get_logger
 from streams.observe.metrics import Labels
-from streams.runtime.commit import MOST_RECORDS, transaction
+from streams.runtime.commit import MOST_BYTES, MOST_RECORDS, transaction
 from streams.runtime.figures import Figures
 
 log = get_logger(__name__)
@@ -113,18 +113,16 @@ class GroupCommit:
         counted: Labels | None = None,
     ) -> None:
         """Adds to the next transaction."""
-        self._add(Gathered(place, offset, records, counted))
+        self._gathered.append(Gathered(place, offset, records, counted))
+        self._wake.set()
 
     async def say(self, place: TopicPartition) -> bool:
         """True when the partition's position, as it is now, has been committed; False when it was
         given up before."""
         said: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._add(Gathered(place, None, [], said=said))
-        return await said
-
-    def _add(self, each: Gathered) -> None:
-        self._gathered.append(each)
+        self._gathered.append(Gathered(place, None, [], None, said))
         self._wake.set()
+        return await said
 
     def committed_offset(self, place: TopicPartition) -> int:
         """Everything below is finished and committed: the log may forget it."""
@@ -146,18 +144,24 @@ class GroupCommit:
         touched: dict[TopicPartition, Frontier] = {}
         waiting: list[asyncio.Future[bool]] = []
         counted: list[Labels] = []
-        while self._gathered and len(records) < MOST_RECORDS:
-            each = self._gathered.popleft()
-            frontier = self.frontiers.get(each.place)
+        gathered, place, frontier, size = self._gathered, None, None, 0
+        while gathered and len(records) < MOST_RECORDS and size < MOST_BYTES:
+            each = gathered.popleft()
+            if each.place is not place:  # most come in runs
+                place = each.place
+                frontier = self.frontiers.get(place)
+                if frontier is not None:
+                    touched[place] = frontier
             if frontier is None:
                 _answer(each, False)
                 continue
             if each.offset is not None:
                 frontier.finish(each.offset)
-            records += each.records
+            for record in each.records:
+                records.append(record)
+                size += len(record.value or b"")
             if each.counted is not None:
                 counted.append(each.counted)
-            touched[each.place] = frontier
             if each.said is not None:
                 waiting.append(each.said)
         if touched:

@@ -353,7 +353,7 @@ class InProcess:
 
     def _publish(self, action: Publish) -> None:
         event = action.event
-        if event.type == SIGNAL:
+        if isinstance(event, Event) and event.type == SIGNAL:
             self._arrived.append(event)
         else:
             delivery = read(event)

@@ -16,7 +16,15 @@ import msgspec
 from streams.engine import payload as payloads
 from streams.engine.actions import Action
 from streams.engine.flow import Flow
-from streams.engine.messages import ARRIVE, INPUT, Delivery, Origin, read
+from streams.engine.messages import (
+    ARRIVE,
+    INPUT,
+    AnyDelivery,
+    AnyOrigin,
+    Delivery,
+    Origin,
+    read,
+)
 from streams.engine.payload import Payload
 from streams.engine.rows import AnyRow, Row
 from streams.engine.settle import is_closing
@@ -61,7 +69,7 @@ class Post:
     def new_id(self) -> str:
         return f"{self.job}:{next(self._ids)}"
 
-    def origin(self, delivery: Delivery) -> Origin:
+    def origin(self, delivery: AnyDelivery) -> Origin:
         """What the steps that follow from this delivery have in common."""
         known = self._origins.get(delivery.epoch)
         if known is None:
@@ -72,7 +80,7 @@ class Post:
     def delivery(
         self,
         kind: str,
-        origin: Origin,
+        origin: AnyOrigin,
         part: str,
         now: int,
         data: bytes | None = None,

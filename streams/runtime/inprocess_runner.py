@@ -16,7 +16,7 @@ from streams.broker.port import TopicPartition
 from streams.engine import routing
 from streams.engine.flow import Flow
 from streams.engine.frontier import Frontier
-from streams.engine.messages import Delivery
+from streams.engine.messages import AnyDelivery
 from streams.engine.payload import BLOB, INLINE_LIMIT, BlobMissing
 from streams.outcome import Ok
 from streams.runtime.call_preparation import Prepared
@@ -276,17 +276,17 @@ class StageRunner(Runner):
             if forget is not None:
                 forget()
 
-    def flow(self, plan: Plan, delivery: Delivery, blobs: dict[str, Any] | None = None) -> Flow:
+    def flow(self, plan: Plan, delivery: AnyDelivery, blobs: dict[str, Any] | None = None) -> Flow:
         return LocalFlow(
             plan, self._naming, self._post.origin(delivery), self._clock.now(),
             post=self._post, worker=self._worker, blobs=blobs,
         )  # fmt: skip
 
     def call_of(self, job: Job) -> Call:
-        return self._call(job, self.flow(job.plan, job.delivery))
+        return self._call(job)
 
-    def _call(self, job: Job, flow: Flow) -> Call:
-        call = super()._call(job, flow)
+    def _call(self, job: Job) -> Call:
+        call = super()._call(job)
         payload = own_payload(call.payload)
         return call if payload is call.payload else msgspec.structs.replace(call, payload=payload)
 

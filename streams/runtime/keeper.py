@@ -49,6 +49,7 @@ from streams.runtime.group_commit import commit_surely
 from streams.runtime.keeper_feed import Feed, size_of
 from streams.runtime.keeper_ownership import Ownership
 from streams.runtime.keeper_upkeep import Upkeep
+from streams.runtime.putting_away import put_away
 from streams.runtime.restoring import Restore, Restorer
 from streams.runtime.standing import Pulse
 from streams.runtime.state import State
@@ -320,7 +321,8 @@ class Keeper:
             due = state.time.now() + keeping.ORPHANED_ROWS_STAY
             state.holds.schedule(scope, "@orphan", due)
             return
-        held = state.holds.has_gates(scope) or batch.turn(state).holds_gate(scope)
+        turn = batch.turns.get(state)
+        held = state.holds.has_gates(scope) or (turn is not None and turn.holds_gate(scope))
         if closing or held:
             await self._decisions.about(
                 batch,
@@ -355,7 +357,9 @@ class Keeper:
         """One input. False if it was set aside until its row is here."""
         event = kafka.decode(record.value, record.headers)
         if record.topic == self._naming.hold and event.type.startswith("interlock.hold."):
-            state = self._states[record.partition]
+            state = self._states.get(record.partition)
+            if state is None:
+                raise EventError(f"no part of this pipeline: {record.place}", code="V047")
             delivery = _timed(read(event), record.timestamp)
             scope = delivery.scope
             if partition_of(scope, self._partitions) != record.partition:
@@ -377,8 +381,9 @@ class Keeper:
         if owner is None:
             batch.forward(self._naming.hold, event, scope, partition)
             return True
+        small = await put_away(event, self._blobs, f"{self._blob_prefix}/{scope}")
         await self._decisions.make(
-            batch, owner, scope, lambda turn: keeping.came_in(turn, event, scope)
+            batch, owner, scope, lambda turn: keeping.came_in(turn, small, scope)
         )
         return True
 

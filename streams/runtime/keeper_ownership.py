@@ -62,7 +62,7 @@ class Ownership:
         states: dict[int, State] = {}
         try:
             for place in taken:
-                if place.topic == self._naming.hold:
+                if place.topic == self._naming.hold and self._restorer.has(place.partition):
                     states[place.partition] = await self._restorer.restore(place.partition)
         except BaseException:
             for state in states.values():

@@ -61,6 +61,11 @@ class Restorer:
         self._pulse = pulse
         self.under_way: dict[int, Restore] = {}
 
+    def has(self, partition: int) -> bool:
+        """Whether there is such a state: partitions that somebody added later stay unused."""
+        layout = self._control.table.layout
+        return layout is None or partition < layout.partitions
+
     async def restore(self, partition: int) -> State:
         """The partition as it stands. The end is looked up first, uncommitted records included:
         reading as far as that, by position, shows every row a former owner has committed."""

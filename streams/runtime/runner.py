@@ -16,15 +16,15 @@ from streams.broker.port import TopicPartition
 from streams.clock import Clock
 from streams.engine.flow import Flow
 from streams.engine.frontier import Frontier
-from streams.engine.messages import Delivery, origin_of
-from streams.engine.payload import BlobMissing, BlobRef, Payload
+from streams.engine.messages import AnyDelivery, AnyEvent, StageEvent, origin_of
+from streams.engine.payload import BlobMissing, BlobRef, JobIdentity, Payload
 from streams.engine.retrying import IN_PLACE, delay_after
 from streams.engine.routing import Answer, route, tried
 from streams.engine.rows import Failure
+from streams.engine.straight import Straight, straight_of
 from streams.errors import ExpressionError
-from streams.event import Event
 from streams.observe.metrics import ASKED, reason_of
-from streams.outcome import Fail, Retry
+from streams.outcome import Fail, Ok, Retry
 from streams.runtime.control import ControlTable
 from streams.runtime.execution import Call, CancelToken, Execution, Outcome
 from streams.runtime.figures import Figures
@@ -36,8 +36,8 @@ class Job(msgspec.Struct, eq=False):
 
     place: TopicPartition
     offset: int
-    event: Event
-    delivery: Delivery
+    event: AnyEvent
+    delivery: AnyDelivery
     plan: Plan
     part: Part
     payload: Payload
@@ -64,6 +64,7 @@ class Runner:
         worker: str,
         ended: Callable[[Job, Flow], None],
         figures: Figures | None = None,
+        succeeded: Callable[[Job, StageEvent, Straight, Outcome], None] | None = None,
     ) -> None:
         self._naming = naming
         self._control = control
@@ -73,6 +74,9 @@ class Runner:
         self._worker = worker
         self._ended = ended
         self._figures = figures
+        self._succeeded = succeeded
+        """Hears of plain successes, where it is given; `ended` of everything else."""
+        self._straights: dict[tuple[str, str], Straight | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: dict[tuple[str, str], list[Job]] = {}
         self.running: dict[Job, None] = {}
@@ -81,12 +85,13 @@ class Runner:
 
     def start(self, job: Job) -> None:
         """Runs it; `ended` hears of it, perhaps before this returns."""
+        if self._execution.runs_inline(job.plan, job.part):
+            self._run_inline(job)
+            return
         job.started = self._clock.now()
         self.running[job] = None
         if self._execution.batch_of(job.plan, job.part) is not None:
             self._collect(job)
-        elif self._execution.runs_inline(job.plan, job.part):
-            self._run_inline(job)
         else:
             self.spawn(self.run(job))
 
@@ -114,34 +119,65 @@ class Runner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def flow(self, plan: Plan, delivery: Delivery, blobs: dict[str, Any] | None = None) -> Flow:
+    def flow(self, plan: Plan, delivery: AnyDelivery, blobs: dict[str, Any] | None = None) -> Flow:
         """An empty step for this delivery."""
-        return Flow(
-            plan, self._naming, origin_of(delivery), self._clock.now(),
-            worker=self._worker, blobs=blobs,
-        )  # fmt: skip
+        now = self._clock.now()
+        return Flow(plan, self._naming, origin_of(delivery), now, worker=self._worker, blobs=blobs)
 
     # -- one by one -------------------------------------------------------------------------
 
     def _run_inline(self, job: Job) -> None:
         """The fast path: no task, no thread."""
-        flow = self.flow(job.plan, job.delivery)
+        job.started = self._clock.now()
         try:
-            if not self._wanted(job, flow):
-                self._end(job, flow)
-                return
-            outcome = self._execution.run_inline(self._call(job, flow))
+            if job.part.condition is not None:
+                flow = self.flow(job.plan, job.delivery)
+                if not self._wanted(job, flow):
+                    self._end(job, flow)
+                    return
+            outcome = self._execution.run_inline(self._call(job))
             self._tell_called(job, outcome)
+            if self._is_straight(job, outcome):
+                return
             delay = self._delay(job, outcome)
             if delay is not None and delay <= IN_PLACE:
                 self._count(job, outcome)
-                self.spawn(self.run(job, delay))
+                self._go_on_in_task(job, delay)
                 return
+            flow = self.flow(job.plan, job.delivery)
             self._route(job, flow, outcome, delay)
         except BlobMissing:
-            self.spawn(self.run(job))
+            self._go_on_in_task(job)
             return
         self._end(job, flow)
+
+    def _is_straight(self, job: Job, outcome: Outcome) -> bool:
+        """Whether it was a plain success with nothing to decide: then what follows was told."""
+        event = job.event
+        if (
+            type(outcome.verdict) is not Ok
+            or outcome.cancelled
+            or self._succeeded is None
+            or not isinstance(event, StageEvent)
+            or job.payload is not event.data
+            or (self._control.stops and self._is_stopped(job))
+        ):
+            return False
+        key = (event.digest, event.part)
+        try:
+            straight = self._straights[key]
+        except KeyError:
+            straight = self._straights[key] = straight_of(job.plan, self._naming, job.part)
+        if straight is None or job.over:
+            return False
+        job.over = True
+        self.running.pop(job, None)
+        self._succeeded(job, event, straight, outcome)
+        return True
+
+    def _go_on_in_task(self, job: Job, wait: float = 0.0) -> None:
+        self.running[job] = None
+        self.spawn(self.run(job, wait))
 
     async def run(self, job: Job, wait: float = 0.0, outcome: Outcome | None = None) -> None:
         """Runs a job, again in place after short delays, until something follows from it. With an
@@ -156,8 +192,10 @@ class Runner:
                         break
                     if wait:
                         await self._wait(job, wait)
-                    outcome = await self._execution.run(self._call(job, flow))
+                    outcome = await self._execution.run(self._call(job))
                     self._tell_called(job, outcome)
+                    if self._is_straight(job, outcome):
+                        return
                 delay = self._delay(job, outcome)
                 if delay is not None and delay <= IN_PLACE and not job.cancel.cancelled:
                     self._count(job, outcome)
@@ -194,17 +232,12 @@ class Runner:
                 task.cancel()
             await asyncio.gather(stopped, passed, return_exceptions=True)
 
-    def _call(self, job: Job, flow: Flow) -> Call:
-        d = job.delivery
-        return Call(
-            plan=job.plan,
-            part=job.part,
-            event=job.event,
-            payload=job.payload,
-            job=flow.identity(d.turn, d.attempt),
-            queued_at=d.time,
-            cancel=job.cancel,
+    def _call(self, job: Job) -> Call:
+        d, plan = job.delivery, job.plan
+        identity = JobIdentity(
+            d.root, plan.pipeline, plan.version, d.scope, d.epoch, d.turn, d.attempt, d.tenant
         )
+        return Call(plan, job.part, job.event, job.payload, identity, job.cancel)
 
     def _wanted(self, job: Job, flow: Flow) -> bool:
         """The part's `if`. When it says no, or cannot be judged, the flow holds what follows."""
@@ -227,7 +260,7 @@ class Runner:
     def _delay(self, job: Job, outcome: Outcome) -> float | None:
         """Seconds until the next attempt, if there is to be one."""
         verdict = outcome.verdict
-        if outcome.cancelled:
+        if outcome.cancelled or type(verdict) is Ok:
             return None
         if isinstance(verdict, Retry):
             return verdict.after
@@ -248,19 +281,17 @@ class Runner:
             job.delivery = msgspec.structs.replace(job.delivery, attempt=job.delivery.attempt + 1)
 
     def _answer(self, job: Job, outcome: Outcome) -> Answer:
-        stop = self._control.stopped(job.delivery.root, job.delivery.epoch)
+        stopped = outcome.cancelled or (self._control.stops and self._is_stopped(job))
         return Answer(
-            verdict=outcome.verdict,
-            started=outcome.started,
-            ended=outcome.ended,
-            out=outcome.out,
-            meta=outcome.meta,
-            error=outcome.error,
-            stopped=stop is not None or outcome.cancelled,
-        )
+            outcome.verdict, outcome.started, outcome.ended, outcome.out, outcome.meta,
+            outcome.error, bool(stopped),
+        )  # fmt: skip
+
+    def _is_stopped(self, job: Job) -> bool:
+        return self._control.stopped(job.delivery.root, job.delivery.epoch) is not None
 
     def _route(self, job: Job, flow: Flow, outcome: Outcome, delay: float | None) -> None:
-        flow.now = self._clock.now()
+        flow.now = outcome.ended
         answer = self._answer(job, outcome)
         route(flow, job.part, job.event, job.delivery, job.payload, answer, delay)
         if delay is not None and not answer.stopped:
@@ -315,10 +346,12 @@ class Runner:
                     self._end(job, flow)
             except BlobMissing:
                 self.spawn(self.run(job))
-        calls = [self._call(job, self.flow(job.plan, job.delivery)) for job in ready]
+        calls = [self._call(job) for job in ready]
         outcomes = await self._execution.run_batch(calls)
         for job, outcome in zip(ready, outcomes, strict=True):
             self._tell_called(job, outcome)
+            if self._is_straight(job, outcome):
+                continue
             delay = self._delay(job, outcome)
             if delay is not None and delay <= IN_PLACE:
                 self._count(job, outcome)

@@ -26,6 +26,7 @@ Why = Literal[
     "log-unreachable",
     "restarting",
     "stalled",
+    "source-halted",
     "draining",
 ]
 

@@ -88,7 +88,10 @@ class State:
         self._unwritable_until = 0.0
 
     def _changed(self, scope: str, part: str, before: bytes | None, data: bytes | None) -> None:
-        if before is None and data is not None and part[0] != "@" and b'"WAITING"' not in data:
+        if part[0] == "@":
+            self.holds.changed(scope, part, before, data)  # nobody waits at these
+            return
+        if before is None and data is not None and b'"WAITING"' not in data:
             return  # most rows: a part has ended where nothing was
         self.holds.changed(scope, part, before, data)
         self.waiting.changed(part, before, data)

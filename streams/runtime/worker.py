@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.blobs import BlobStore
+from streams.broker.cluster import cluster_of
 from streams.broker.port import Log, TopicPartition
 from streams.clock import Clock
 from streams.engine.frontier import Frontier
@@ -21,7 +22,9 @@ from streams.runtime.execution import Execution
 from streams.runtime.figures import Figures
 from streams.runtime.gauges import Lag, LagMeter, Looked
 from streams.runtime.keeper import Keeper
+from streams.runtime.source import Source
 from streams.runtime.standing import Reason
+from streams.runtime.topic_watch import TopicWatch
 from streams.topology.plan import USER_CODE, Naming, Part
 
 log = get_logger(__name__)
@@ -55,7 +58,9 @@ class Worker:
         drain_seconds: float = 30.0,
         echo: Echo | None = None,
         metrics: Metrics | None = None,
+        registry: str = "",
     ) -> None:
+        self._registry = registry
         self._log = source
         self._figures = Figures(metrics or Metrics(), naming, clock)
         self._lag = LagMeter(source, clock)
@@ -74,6 +79,8 @@ class Worker:
         self.control = ControlReader(source, naming, clock)
         self.agents: dict[str, Agent] = {}
         self.keeper: Keeper | None = None
+        self.source: Source | None = None
+        """Reads topics of others, where the pipeline has such; wherever its keepers are."""
         self._leaving = asyncio.Event()
         self._prepared: set[str] = set()
         self._members: set[asyncio.Task[None]] = set()
@@ -100,6 +107,7 @@ class Worker:
     async def _run(self) -> None:
         leaving = asyncio.create_task(self._leaving.wait(), name="leaving")
         minding = None
+        watching: set[asyncio.Task[None]] = set()
         try:
             await self.control.start()
             assert self.control.following is not None
@@ -107,16 +115,27 @@ class Worker:
                 self.keeper = self._make_keeper()
                 self._members.add(asyncio.create_task(self.keeper.run(), name="keeper"))
             minding = asyncio.create_task(self._mind_plans(), name="plans")
-            await self._watch({minding, self.control.following}, leaving)
+            watching = self._watch_topics()
+            await self._watch({minding, self.control.following, *watching}, leaving)
             minding.cancel()
             log.info("worker.draining", in_hand=self._in_hand)
             await self._drain(self._members)
         finally:
-            ours = [task for task in (*self._members, leaving, minding) if task is not None]
+            ours = [
+                task for task in (*self._members, *watching, leaving, minding) if task is not None
+            ]
             for task in ours:
                 task.cancel()
             await asyncio.gather(*ours, return_exceptions=True)
             await self.control.close()
+
+    def _watch_topics(self) -> set[asyncio.Task[None]]:
+        """On a cluster others may delete topics, or add partitions to them."""
+        cluster = cluster_of(self._log)
+        if cluster is None:
+            return set()
+        watch = TopicWatch(cluster, self._naming, self.control.table, self._clock, self._partitions)
+        return {asyncio.create_task(watch.run(), name="topics")}
 
     async def _watch(self, beside: set[asyncio.Task[None]], leaving: asyncio.Task[Any]) -> None:
         """Returns when it is time to leave. Whatever else ends before that is a fault, and raises."""
@@ -162,6 +181,8 @@ class Worker:
                 for partition, restore in self.keeper.restoring.items()
             )
             found += self.keeper.pulse.reasons(pipeline, reading)
+        if self.source is not None:
+            found += self.source.reasons(pipeline)
         return found
 
     def _tell_standing(self) -> None:
@@ -192,6 +213,8 @@ class Worker:
             owned.update(agent.frontiers)
         if self.keeper is not None:
             owned.update(self.keeper.frontiers)
+        if self.source is not None:
+            owned.update(self.source.frontiers)
         return await self._lag.measure(owned)
 
     async def _mind_plans(self) -> None:
@@ -199,7 +222,7 @@ class Worker:
         else: a stage may take long to open, or for ever."""
         while True:
             await self._prepare()
-            self._members |= self._new_agents()
+            self._members |= self._new_agents() | self._new_source()
             self._opening = False
             await self._clock.sleep(LOOK_EVERY)
 
@@ -270,8 +293,28 @@ class Worker:
             started.add(asyncio.create_task(agent.run(), name=f"agent.{pool}"))
         return started
 
+    def _new_source(self) -> set[asyncio.Task[None]]:
+        """The member that reads topics of others, once a plan has such."""
+        plan = self.control.table.plans.get(self.control.table.active)
+        if self.source is not None or not self._with_keeper or plan is None or not plan.sources:
+            return set()
+        self.source = Source(
+            self._log,
+            self._naming,
+            self.control,
+            self._clock,
+            worker=self._name,
+            partitions=self._partitions,
+            blobs=self._blobs,
+            registry=self._registry,
+            figures=self._figures,
+        )
+        return {asyncio.create_task(self.source.run(), name="source")}
+
     async def _drain(self, tasks: set[asyncio.Task[None]]) -> None:
         """Agents first: what they still write, the keeper may still read."""
+        if self.source is not None:
+            self.source.leave()
         for agent in self.agents.values():
             agent.leave(self._drain_seconds)
         if self.keeper is not None:

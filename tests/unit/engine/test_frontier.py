@@ -110,7 +110,7 @@ def test_the_metadata_names_the_unfinished_offsets():
     assert frontier.commit(clean=True) == (301, "1c;0;;;")
 
 
-@pytest.mark.parametrize("text", ["2;0;;;", "x", "1;0;;", "1d;0;;;"])
+@pytest.mark.parametrize("text", ["2;0;;;", "3;0;;;;", "x", "1;0;;", "1d;0;;;"])
 def test_metadata_of_an_unknown_version_is_refused(text):
     """K031: never taken for "nothing is finished"."""
     with pytest.raises(LogError) as caught:
@@ -166,3 +166,113 @@ class TestDeaths:
         frontier.finish(2)
         assert frontier.commit() == (3, "1;0;;4;")
         assert frontier.suspect is None
+
+
+class TestAhead:
+    """Events of higher priority, taken before their turn from behind a backlog."""
+
+    def test_what_was_finished_before_its_turn_is_named_until_the_reading_comes_to_it(self):
+        """`2;deaths;suspect;high;runs;unfinished`: literal, because newer workers read it."""
+        frontier = Frontier(10)
+        for offset in (10, 11):
+            frontier.start(offset)
+        assert frontier.start_ahead(14)
+        assert frontier.start_ahead(20)
+        frontier.finish(14)
+        assert frontier.commit() == (10, "2;0;;12;AgA=;0R")
+
+        again = Frontier(10, "2;0;;12;AgA=;0R")
+        assert [offset for offset in range(10, 21) if again.start(offset)] == [
+            10, 11, 12, 13, 15, 16, 17, 18, 19, 20,
+        ]  # fmt: skip
+        for offset in range(10, 21):
+            again.finish(offset)
+        assert again.commit(clean=True) == (21, "1c;0;;;")
+
+    def test_what_is_in_hand_before_its_turn_is_not_handed_out_again_in_its_turn(self):
+        """It becomes one of the unfinished ones then."""
+        frontier = Frontier(0)
+        assert frontier.start_ahead(1)
+        assert not frontier.start_ahead(1)
+        assert frontier.start(0)
+        assert not frontier.start(1)
+        frontier.finish(0)
+        assert frontier.commit() == (1, "1;0;;2;")
+        frontier.finish(1)
+        assert frontier.commit() == (2, "1;0;;;")
+
+    def test_what_has_had_its_turn_is_not_taken_before_it(self):
+        """Two readers of one partition hand out each event once."""
+        frontier = Frontier(0)
+        frontier.start(5)
+        assert [frontier.start_ahead(offset) for offset in (3, 5, 6)] == [False, False, True]
+
+    def test_no_more_are_taken_than_the_metadata_has_room_for(self):
+        """The widest list of unfinished ones, and the longest of those taken before their turn."""
+        frontier, offset = Frontier(2**40), 2**40
+        while not frontier.full:
+            frontier.start(offset := offset + 1)
+        for _ in range(500):
+            frontier.start(offset := offset + 100)
+        taken = 0
+        while frontier.start_ahead(offset := offset + 30_000):
+            frontier.finish(offset)
+            taken += 1
+        assert taken == 100
+        start, text = frontier.commit()
+        assert len(text) <= LONGEST
+        assert Frontier(start, text).commit() == (start, text)
+
+    def test_a_run_without_others_between_takes_no_more_room_than_one_event(self):
+        """High jobs behind the backlog may be as many as they like."""
+        frontier, before = Frontier(0), None
+        frontier.start(0)
+        for offset in range(10, 20_000, 2):  # markers between them
+            assert frontier.start_ahead(offset, before)
+            frontier.finish(offset)
+            before = offset
+        start, text = frontier.commit()
+
+        assert len(text) < 40
+        again = Frontier(start, text)
+        assert [o for o in range(20_002) if again.start(o)] == [*range(10), 19_999, 20_000, 20_001]
+
+    @given(
+        lows=st.lists(st.booleans(), min_size=1, max_size=60),
+        steps=st.lists(
+            st.tuples(st.sampled_from(["read", "scout", "finish", "commit", "crash"]),
+                      st.integers(0, 100)),
+            max_size=150,
+        ),
+    )  # fmt: skip
+    def test_each_event_runs_until_a_commit_counts_it_and_never_after(self, lows, steps):
+        """Reading, looking ahead, ends in any order, crashes: against the simplest model."""
+        frontier, read_at, scout_at, before = Frontier(0), 0, 0, None
+        committed, counted, finished, in_hand = (0, ""), set(), set(), []
+        for name, number in steps:
+            if name == "read" and read_at < len(lows):
+                if frontier.start(read_at):
+                    assert read_at not in counted
+                    in_hand.append(read_at)
+                read_at += 1
+            elif name == "scout" and scout_at < len(lows):
+                if not lows[scout_at] and frontier.start_ahead(scout_at, before):
+                    assert scout_at not in counted
+                    in_hand.append(scout_at)
+                before = scout_at
+                scout_at += 1
+            elif name == "finish" and in_hand:
+                offset = in_hand.pop(number % len(in_hand))
+                finished.add(offset)
+                frontier.finish(offset)
+            elif name == "commit":
+                committed, counted = frontier.commit(), set(finished)
+            elif name == "crash":
+                frontier, finished, in_hand = Frontier(*committed), set(counted), []
+                read_at = scout_at = committed[0]
+                before = None
+            assert len(in_hand) == len(set(in_hand))
+        frontier = Frontier(*committed)
+        left = [o for o in range(committed[0], len(lows)) if frontier.start(o)]
+        assert set(left) | counted == set(range(len(lows)))
+        assert not set(left) & counted

@@ -13,10 +13,13 @@ class D(NamedTuple):
     part: str
     job: str
     number: int = 0
+    priority: str = "normal"
 
 
 def lanes(limit=16):
-    return Lanes(lambda d: d.part, lambda d: (d.job, d.part), lambda part: limit)
+    return Lanes(
+        lambda d: d.part, lambda d: (d.job, d.part), lambda part: limit, lambda d: d.priority
+    )
 
 
 def drain(queue):
@@ -137,3 +140,37 @@ def test_lanes_agree_with_the_simplest_model(operations, limit):
         running += drain(queue)
         queue.done(running.pop())
     assert queue.next() is None
+
+
+def test_a_higher_priority_passes_what_came_before_it():
+    """Issue 5.7: among what is fetched the higher goes first; equals keep their order."""
+    queue = lanes(limit=3)
+    low = [D("a", f"l{n}", priority="low") for n in range(3)]
+    normal, high = D("a", "n"), D("a", "h", priority="high")
+    for each in (*low, normal, high):
+        queue.add(each)
+
+    assert drain(queue) == [high, normal, low[0]]
+
+
+def test_an_address_keeps_its_order_whatever_the_priority():
+    """Lane (S, part): nothing overtakes within it."""
+    queue = lanes()
+    first, second = D("a", "j", 1), D("a", "j", 2, "high")
+    queue.add(first)
+    queue.add(second)
+
+    assert drain(queue) == [first]
+    queue.done(first)
+    assert drain(queue) == [second]
+
+
+def test_what_is_forgotten_keeps_the_order_of_the_rest():
+    """A partition went to another worker, the others' priorities stand."""
+    queue = lanes()
+    given = [D("a", "x", priority="low"), D("a", "gone", priority="high"), D("a", "y")]
+    for each in given:
+        queue.add(each)
+    queue.forget(lambda d: d.job == "gone")
+
+    assert [d.job for d in drain(queue)] == ["y", "x"]

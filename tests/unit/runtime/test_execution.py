@@ -297,9 +297,13 @@ async def test_a_wrong_input_spends_no_attempt(bench):
     assert "input.a" in outcome.error.message
 
 
-async def test_an_unknown_type_is_a_failure_with_the_known_ones(bench):
+async def test_a_type_that_only_other_workers_have_is_offered_again_and_spends_no_attempt(bench):
+    """Stage agent 2: the newer half of a rolling upgrade has it; never a dead letter."""
     outcome = await bench.execution.run(bench.call(bench.part(type="nowhere")))
-    assert (outcome.error.code, outcome.verdict.retriable) == ("S404", False)
+    assert outcome.verdict.after == 5.0
+    assert outcome.verdict.reason.startswith("no-capable-worker: ")
+    assert "'nowhere'" in outcome.verdict.reason
+    assert outcome.error is None
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), RuntimeError("no GPU")])

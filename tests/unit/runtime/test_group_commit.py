@@ -225,3 +225,31 @@ async def test_a_storm_of_deaths_and_faults_loses_and_doubles_nothing(tmp_path, 
         assert {v.status for v in views} <= {"succeeded", "cancelled"}
         assert all(v.status == "succeeded" for v in views if v.id not in jobs[20:24])
         assert all(n == 1 for found in ends.values() for n in found.values()), ends
+
+
+class Recorded:
+    """A producer that keeps what it is asked to commit."""
+
+    def __init__(self):
+        self.commits = []
+
+    async def commit(self, transaction):
+        self.commits.append(transaction)
+
+
+async def test_a_transaction_is_bounded_in_bytes_too():
+    """R3: at most 4 MiB, and what came last on top; a large one outlives its time limit."""
+    place, producer = TopicPartition("t", 0), Recorded()
+    commit = GroupCommit(ManualClock(), lambda: None, {})
+    frontier = Frontier(0)
+    await commit.own(producer, {place: frontier})
+    for offset in range(5):
+        frontier.start(offset)
+        value = b"x" * 1_500_000
+        commit.gather(place, offset, [Outgoing("out", None, value), Outgoing("out", None, None)])
+    running = asyncio.create_task(commit.run(producer))
+    while len(producer.commits) < 3:
+        await asyncio.sleep(0)
+    running.cancel()
+    assert [len(each.records) for each in producer.commits] == [0, 6, 4]
+    assert [each.offsets[place].offset for each in producer.commits] == [0, 3, 5]

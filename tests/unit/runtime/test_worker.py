@@ -52,7 +52,7 @@ BROKEN = {
     "keeper": lambda worker: (worker.keeper, "_new_turn"),
     "agent": lambda worker: (worker.agents["default"], "_receive"),
     "agent-watch": lambda worker: (worker.agents["default"]._clock, "now"),
-    "stage-task": lambda worker: (worker.agents["default"]._runner, "_route"),
+    "stage-task": lambda worker: (worker.agents["default"]._runner, "_tell_called"),
     "commits": lambda worker: (worker.agents["default"]._out, "_commit_gathered"),
     "control": lambda worker: (worker.control.table, "apply"),
 }
