@@ -6,6 +6,7 @@ import typer
 
 from streams.cli import (
     broker,
+    chaos,
     control,
     deadletter,
     events,
@@ -28,7 +29,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group in (topology.app, run.app, job.app, events.app, control.app, inspect.app, testing.app):
+for group in (
+    topology.app,
+    run.app,
+    job.app,
+    events.app,
+    control.app,
+    inspect.app,
+    testing.app,
+    chaos.app,
+):
     app.registered_commands += group.registered_commands
 app.add_typer(gate.app, name="gate")
 app.add_typer(control.facts, name="fact")

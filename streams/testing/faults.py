@@ -89,6 +89,10 @@ class FaultyLog:
         self.check()
         return await self.inner.watermarks(places)
 
+    async def offsets_at(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        self.check()
+        return await self.inner.offsets_at(times)
+
     async def trim(self, before: Mapping[TopicPartition, int]) -> None:
         self.check()
         await self.inner.trim(before)

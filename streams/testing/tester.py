@@ -25,6 +25,7 @@ import msgspec
 from streams.client import Submission
 from streams.codec.structured import from_json
 from streams.engine.messages import SIGNAL, SignalData
+from streams.engine.priority import NORMAL, Priority
 from streams.engine.rows import AnyRow
 from streams.engine.view import JobView
 from streams.errors import NotFoundError, UserError
@@ -134,10 +135,17 @@ class TopologyTester:
         params: Mapping[str, Any] | None = None,
         data: Any = None,
         deadline: int | None = None,
+        priority: Priority = NORMAL,
     ) -> str:
         """A job stands in the intake; returns its id (`job-1`, `job-2`, … unless given)."""
         self._submitted += 1
-        order = Submission(params or {}, data, id=id or f"job-{self._submitted}", deadline=deadline)
+        order = Submission(
+            params or {},
+            data,
+            id=id or f"job-{self._submitted}",
+            deadline=deadline,
+            priority=priority,
+        )
         return self._do(self._world.client.submit(self._pipeline(pipeline), order))
 
     def send(self, event: Event | Mapping[str, Any], pipeline: str | None = None) -> str:

@@ -1,6 +1,6 @@
 """Records as what they say: versions of rows, events, dead letters, control records.
 
-Events are read by their headers alone, without the codec that is under judgement; only a
+Events are read as plain headers or plain JSON, without the codec that is under judgement; only a
 submission in a foreign form goes through it.
 """
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from streams.broker.port import Header, TopicPartition
+from streams.broker.port import TopicPartition
 from streams.codec import kafka
 from streams.engine import rows
 from streams.engine.messages import SIGNAL
@@ -118,13 +118,28 @@ def version(number: int, record: Appended, writer: Writer | None) -> Version:
     )  # fmt: skip
 
 
-def message(number: int, record: Appended, naming: Naming) -> Message:
-    """An engine event by its headers; one from outside by what makes it one."""
+def laid_open(record: Appended) -> tuple[Headers, bytes | None]:
+    """Attributes as headers, and the data: of a structured event (a stage's) as in binary mode."""
     headers: Headers = dict(record.headers)
+    kind = headers.get("content-type") or b""
+    if record.value is None or not kind.startswith(b"application/cloudevents"):
+        return headers, record.value
+    try:
+        members = msgspec.json.decode(record.value, type=dict[str, msgspec.Raw])
+    except msgspec.MsgspecError:
+        return headers, record.value
+    data = members.pop("data", None)
+    headers |= {f"ce_{name}": bytes(raw).strip(b'"') for name, raw in members.items()}
+    return headers, None if data is None else bytes(data)
+
+
+def message(number: int, record: Appended, naming: Naming) -> Message:
+    """An engine event by its attributes; one from outside by what makes it one."""
+    headers, value = laid_open(record)
     base = (number, record.place, record.offset, record.timestamp, record.transaction)
     if "ce_epoch" in headers and record.place.topic != naming.intake:
         try:
-            return _engine_event(base, headers, record.value)
+            return _engine_event(base, headers, value)
         except (KeyError, ValueError):
             return Message(*base)
     return _foreign(base, record)
@@ -167,7 +182,7 @@ def _foreign(base: tuple[int, TopicPartition, int, int, int], record: Appended) 
 
 
 def letter(number: int, record: Appended) -> Letter:
-    headers: Headers = dict(record.headers)
+    headers, _ = laid_open(record)
     return Letter(
         number, record.transaction, _text(headers, "ce_id"),
         *(
@@ -182,11 +197,9 @@ def said(number: int, record: Appended) -> Said:
     return Said(number, record.timestamp, record.transaction, kind, name, record.value)
 
 
-def id_in(headers: tuple[Header, ...]) -> str:
+def id_in(record: Appended) -> str:
     """The event's id, of a record that needs no other reading."""
-    return next(
-        ((raw or b"").decode(errors="replace") for name, raw in headers if name == "ce_id"), ""
-    )
+    return _text(laid_open(record)[0], "ce_id")
 
 
 def _text(headers: Headers, name: str) -> str:

@@ -153,7 +153,7 @@ class Evidence:
         if seen is None:
             what = f"belongs to transaction {record.transaction}, of which nothing is known"
             self._cannot(record, "C7", what)
-        if record.headers and (id := id_in(record.headers)):
+        if record.headers and (id := id_in(record)):
             self.undone[id] = record
 
     def _row(
@@ -221,7 +221,7 @@ class Evidence:
         if not inputs:
             return
         first = bisect_left(inputs, before.offset, key=_offset)
-        last = bisect_left(inputs, max(after.high, after.offset), key=_offset)
+        last = bisect_left(inputs, after.end, key=_offset)
         for found in inputs[first:last]:
             if after.has(found.offset) and not before.has(found.offset):
                 yield found

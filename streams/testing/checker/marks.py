@@ -10,15 +10,24 @@ from streams.engine.frontier import parse
 
 
 class Mark(NamedTuple):
-    """A position, read: all below `offset` is finished, and what is below `high` and not listed."""
+    """A position, read: all below `offset` is finished, what is below `high` and not listed, and
+    what was taken before its turn."""
 
     offset: int
     high: int
     unfinished: frozenset[int]
+    ahead: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def end(self) -> int:
+        """It counts nothing from here on as finished."""
+        return max(self.offset, self.high, *(last + 1 for _, last in self.ahead))
 
     def has(self, offset: int) -> bool:
         """Whether it counts this offset as finished."""
         if offset < self.offset:
+            return True
+        if any(first <= offset <= last for first, last in self.ahead):
             return True
         return self.offset < offset < self.high and offset not in self.unfinished
 
@@ -30,10 +39,8 @@ class Mark(NamedTuple):
             return True
         if self.high > self.offset and before.has(self.offset):
             return True
-        return any(
-            before.has(offset) and not self.has(offset)
-            for offset in range(max(self.high, self.offset), before.high)
-        )
+        beyond = range(max(self.high, self.offset), before.end)
+        return any(before.has(offset) and not self.has(offset) for offset in beyond)
 
 
 NOTHING = Mark(0, 0, frozenset())
@@ -48,5 +55,6 @@ def mark_of(position: Committed | None) -> Mark:
     offset, metadata = position
     if not metadata:
         return Mark(offset, offset, frozenset())
-    _, _, _, high, unfinished = parse(offset, metadata)
-    return Mark(offset, max(high, offset), frozenset(unfinished))
+    _, _, _, high, ahead, unfinished = parse(offset, metadata)
+    runs = tuple(zip(ahead[::2], ahead[1::2], strict=True))
+    return Mark(offset, max(high, offset), frozenset(unfinished), runs)

@@ -270,6 +270,35 @@ class GroupPromises(BrokerGround):
         assert await self.receive(clock, after, 2) == [b"1", b"2"]
         await after.consumer.close()
 
+    async def test_a_paused_partition_that_was_deleted_from_does_not_stop_the_others(
+        self, log: Log, clock: Clock, topic: str, group: str
+    ) -> None:
+        """What was lost in one topic that somebody else cleans up concerns that partition."""
+        await log.create_topics([TopicSpec(topic, 2)])
+        gone, good = TopicPartition(topic, 0), TopicPartition(topic, 1)
+        await log.publish([Outgoing(topic, None, b"%d" % n, partition=0) for n in range(3)])
+        await log.publish([Outgoing(topic, None, b"good", partition=1)])
+        second = (await self.read(log, clock, 3, gone))[1].offset
+        await log.set_positions(group, {gone: Committed(0), good: Committed(0)})
+        await log.trim({gone: second})
+        member = await self.member(log, group, "m", topic)
+        while gone not in member.owned:
+            await member.poll()
+        member.consumer.pause([gone])
+        assert await self.receive(clock, member, 1) == [b"good"]
+        member.consumer.resume([gone])
+
+        async def told() -> bool:
+            try:
+                await member.poll()
+            except OffsetLost:
+                return True
+            return False
+
+        await self.until(clock, told)
+        assert member.values() == [b"good"]
+        await member.consumer.close()
+
     async def test_positions_are_set_only_while_nobody_reads(
         self, log: Log, clock: Clock, topic: str, group: str
     ) -> None:

@@ -188,6 +188,23 @@ class RecordPromises(BrokerGround):
         records = await self.read(log, clock, 2, place)
         assert [record.value for record in records] == [b"2", b"3"]
 
+    async def test_the_offset_of_a_time_is_that_of_the_first_record_since(
+        self, log: Log, clock: Clock, topic: str
+    ) -> None:
+        """Who begins to read at a time misses nothing of it, and begins at the end of a log that
+        has nothing so new."""
+        await log.create_topics([TopicSpec(topic, 2)])
+        place, empty = TopicPartition(topic, 0), TopicPartition(topic, 1)
+        await log.publish([Outgoing(topic, None, b"old", partition=0)])
+        await clock.sleep(0.05)
+        await log.publish([Outgoing(topic, None, b"new", partition=0)])
+        old, new = await self.read(log, clock, 2, place)
+        high = (await log.watermarks([place]))[place].high
+        asked = {old.timestamp: old.offset, old.timestamp + 1: new.offset}
+        asked[new.timestamp + 60_000] = high
+        for time, offset in asked.items():
+            assert await log.offsets_at({place: time, empty: time}) == {place: offset, empty: 0}
+
     async def test_the_high_watermark_lies_behind_the_last_record(
         self, log: Log, clock: Clock, topic: str
     ) -> None:

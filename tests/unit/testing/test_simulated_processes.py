@@ -239,7 +239,8 @@ async def test_each_call_takes_the_time_it_is_told_to():
 async def test_a_lagging_reader_does_not_see_the_newest_offsets_yet():
     """A follower may be behind; members of groups are not concerned."""
     log = await log_with()
-    await log.publish([out(b"%d" % n) for n in range(5)])
+    for n in range(5):
+        await log.publish([out(b"%d" % n)])
     log.faults.lag = lambda process, place: 2
     reader = log.process("w1").reader()
     reader.assign({A0: 0})

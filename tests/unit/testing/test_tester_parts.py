@@ -7,6 +7,7 @@ import pytest
 
 from streams.blobs import BlobError
 from streams.clock import ManualClock
+from streams.testing import TopologyTester
 from streams.testing.tester_blobs import MemoryBlobs
 from streams.testing.tester_clock import TesterClock
 from streams.testing.tester_inline import OnTheSpot, outside_of_any_loop
@@ -70,3 +71,17 @@ def test_blobs_in_memory_are_as_strict_as_others(tmp_path):
     with pytest.raises(BlobError) as gone:
         blobs.get_now(ref)
     assert gone.value.code == "B001"
+
+
+def test_a_job_of_a_test_may_carry_a_priority():
+    """What a pipeline does with it is seen as in production."""
+    text = "pipeline: p\nstages:\n  - {name: one, type: work}\n  - {name: two, type: work}\n"
+    with TopologyTester(text, stages={"work": lambda ctx: 1}) as tester:
+        tester.submit(id="a", priority="high")
+        tester.submit(id="b")
+        tester.submit(id="c", priority="low")
+        tester.run_until_idle()
+
+        jobs = [tester.job(job) for job in ("a", "b", "c")]
+        assert [job.priority for job in jobs] == ["high", "normal", "low"]
+        assert {job.status for job in jobs} == {"succeeded"}
