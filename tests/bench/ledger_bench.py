@@ -18,18 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import machine
-import msgspec
+from ledger_rows import ROWS_A_JOB, SIZE, rows_of
 from worker_process import NAMING, PARTITIONS, plan_of, registry
 
 from streams.blobs import BlobStore
 from streams.broker.local import LocalLog
 from streams.broker.port import Outgoing
 from streams.clock import SystemClock
-from streams.engine.rows import Address, InputRow, JobRow, Parked, Row, Wait, encode
+from streams.engine.rows import Address
 from streams.observe import logs
 from streams.runtime.commit import partition_of
 from streams.runtime.execution import Execution
@@ -38,31 +37,7 @@ from streams.runtime.worker import Worker
 from streams.secrets import Secrets
 from streams.settings import Settings
 
-ROWS_A_JOB = 5
-SIZE = 300
 COLD_GOAL, COPY_GOAL, RSS_GOAL = 20.0, 3.0, 1_500.0
-NOW = SystemClock().now()
-
-
-def rows_of(job: str, waits: bool, digest: str) -> Iterator[tuple[str, bytes]]:
-    """Rows of 300 B each, as the engine encodes them."""
-    yield "@input", encode(InputRow(params={"text": "x" * (SIZE - 30)}))
-    state = JobRow("SUCCESS", plan=digest, root=job, digest="d" * 64, completed=NOW, updated=NOW)
-    if waits:
-        state = JobRow("RUNNING", phase=1, plan=digest, root=job, digest="d" * 64, updated=NOW)
-    yield "@job", _filled(state)
-    for n in range(ROWS_A_JOB - 3):
-        yield f"stage-{n}", _filled(Row("SUCCESS", plan=digest, root=job, at=NOW))
-    row = Row("SUCCESS", plan=digest, root=job, at=NOW)
-    if waits:
-        wait = Wait("gate", NOW, event=Parked(parent="p" * 36))
-        row = Row("WAITING", phase=0, plan=digest, root=job, at=NOW, wait=wait)
-    yield "wait", _filled(row)
-
-
-def _filled(row: Row | JobRow) -> bytes:
-    missing = SIZE - len(encode(row)) - len(',"reason":""')
-    return encode(msgspec.structs.replace(row, reason="r" * max(0, missing)))
 
 
 async def fill(folder: Path, rows: int) -> None:
