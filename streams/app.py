@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,11 +64,15 @@ class App:
         settings: Settings | None = None,
         clock: Clock | None = None,
         log: Log | None = None,
+        pools: Sequence[str] | None = None,
+        stages: frozenset[str] | None = None,
     ) -> App:
-        """Loads and checks every file; raises `TopologyError` with all faults of all files."""
+        """Loads and checks every file; raises `TopologyError` with all faults of all files. Who
+        will serve only some `pools` or `stages` needs the stage types of these only."""
         from streams.plugins import discover, load_plugins
         from streams.registry import StageRegistry
-        from streams.topology.load import load_files, plugin_callables, read_files
+        from streams.topology.load import plugin_callables, read_files
+        from streams.topology.partial import load_served
 
         chosen = settings or Settings.load()
         paths = [Path(found) for pattern in patterns for found in _expand(pattern)]
@@ -79,7 +81,13 @@ class App:
         roots = sorted({path.resolve().parent for path in paths})
         files = read_files(paths)
         load_plugins(registry, plugin_callables(files), roots=roots)
-        topologies = load_files(files, registry)
+        topologies = load_served(
+            files,
+            registry,
+            lambda part: (
+                (pools is None or part.pool in pools) and (stages is None or part.path in stages)
+            ),
+        )
         return cls(topologies, registry, chosen, clock=clock, log=log)
 
     def require_secrets(self) -> None:
@@ -103,14 +111,26 @@ class App:
         return self._log
 
     async def apply(self, log: Log | None = None) -> None:
-        """Creates what the pipelines need, and makes their plans the active ones."""
-        from streams.runtime.setup import apply
+        """Creates what the pipelines need, and makes their plans the active ones; but not where
+        stage types are on other machines: that is for those to do. In production mode it creates
+        nothing. Raises `LogError` where the log is not fit for them."""
+        from streams.runtime.setup import prepare
         from streams.topology.plan import Naming
 
         for topology in self.topologies:
             naming = Naming(self.settings.namespace, topology.plan.pipeline)
             plan = topology.plan
-            await apply(log or self.open_log(), naming, plan, self.clock, self.settings.partitions)
+            await prepare(
+                log or self.open_log(),
+                naming,
+                plan,
+                self.clock,
+                self.settings.partitions,
+                production=self.settings.kafka.production,
+                whole=topology.whole,
+            )
+            if self.settings.kafka.production or not topology.whole:
+                continue  # others decide
             _log.info(
                 "plan.applied", pipeline=plan.pipeline, version=plan.version, digest=plan.digest
             )
@@ -127,11 +147,21 @@ class App:
         debug: bool = False,
         echo: Echo | None = None,
     ) -> None:
-        """Applies the pipelines and works until `stop` is set, then drains."""
+        """Applies the pipelines and works until `stop` is set, then drains. `name` is for who knows
+        that no other worker has it; by default the settings or the state dir give one."""
         self.require_secrets()
-        async with self._serving():
-            wanted = pools if agents else ()
-            await self._run(stop or asyncio.Event(), wanted, stages, keeper, name, debug, echo)
+        wanted = pools if agents else ()
+        with self._named(name) as own:
+            async with self._serving():
+                await self._run(stop or asyncio.Event(), wanted, stages, keeper, own, debug, echo)
+
+    def _named(self, name: str) -> AbstractContextManager[str]:
+        """The name this worker has while it runs; without one it takes one of its own."""
+        from streams.runtime.slots import claimed_name
+
+        if name:
+            return nullcontext(name)
+        return claimed_name(self.settings.state_dir, self.clock, self.settings.worker.name)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -223,19 +253,28 @@ class App:
         name: str,
         echo: Echo | None,
     ) -> Worker:
+        from streams.runtime.blob_home import require_same_store
         from streams.runtime.setup import require_layout
+        from streams.runtime.source_topics import require_sources
         from streams.runtime.worker import Worker
         from streams.topology.plan import Naming
 
         naming = Naming(self.settings.namespace, topology.plan.pipeline)
         layout = await require_layout(log, naming)
+        await require_same_store(log, naming, blobs, self.clock)
+        kafka = self.settings.kafka
+        if keeper:
+            # Where nobody else has topics, those of others are made: there are no others.
+            made = None if kafka.bootstrap else self.settings.partitions
+            plan = topology.plan
+            await require_sources(log, naming, plan, kafka.registry, partitions=made)
         return Worker(
             log,
             naming,
             execution,
             blobs,
             self.clock,
-            name=name or worker_name(),
+            name=name,
             partitions=layout.partitions,
             pools=pools,
             stages=stages,
@@ -244,6 +283,7 @@ class App:
             drain_seconds=self.settings.worker.drain_seconds,
             echo=echo,
             metrics=self.metrics,
+            registry=kafka.registry,
         )
 
     async def _keep_up(self, log: Log) -> None:
@@ -265,11 +305,6 @@ def _version() -> str:
         return version("interlock-streams")
     except PackageNotFoundError:
         return ""
-
-
-def worker_name() -> str:
-    """A name for this process among the members of its groups."""
-    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _expand(pattern: str | Path) -> list[str]:

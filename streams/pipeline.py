@@ -293,7 +293,7 @@ class StageGraph:
         app = App([topology], self.registry, settings or Settings.load(), clock=self._clock)
         app.keeps_outputs = True
         submission = Submission(params, data, id=job, deadline=deadline)
-        async with _working(app, self._clock):
+        async with _working(app):
             return await self._follow(app, submission, facts)
         raise AssertionError("a worker that is not ready has failed")
 
@@ -353,14 +353,11 @@ SOURCE = "/streams/pipeline"
 
 
 @contextlib.asynccontextmanager
-async def _working(app: App, clock: Clock) -> AsyncIterator[None]:
-    """A worker of its own name, ready inside the block and drained after it. Its own failure
+async def _working(app: App) -> AsyncIterator[None]:
+    """A worker, ready inside the block and drained after it. Its own failure
     counts more than what followed from it in the block."""
-    from streams.app import worker_name
-
     stop = asyncio.Event()
-    name = f"{worker_name()}-{clock.new_id()[:8]}"
-    worker = asyncio.create_task(app.run(stop, name=name))
+    worker = asyncio.create_task(app.run(stop))
     ready = asyncio.create_task(app.ready.wait())
     try:
         await asyncio.wait({worker, ready}, return_when=asyncio.FIRST_COMPLETED)

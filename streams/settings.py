@@ -27,6 +27,7 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+WorkerName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,100}$")]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
 
@@ -34,6 +35,9 @@ LogFormat = Literal["auto", "json", "console"]
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one worker process works."""
 
+    name: WorkerName = ""
+    """The same after a restart, and no other worker's: a pod's name, say. Default: one of the state
+    dir's slots. Of several processes of one worker each adds its number."""
     concurrency: Positive = 64
     """Synchronous stages running at once in this process: each takes a thread."""
     drain_seconds: Seconds = 30.0
@@ -52,6 +56,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: dict[str, str | int | float | bool] = {}
     """Options of the client library (librdkafka), by their own names: TLS, SASL, timeouts. In the
     environment a JSON object. Their values are never shown."""
+    registry: str = ""
+    """URL of the schema registry for sources in Avro that name none."""
     production: bool = False
     """Refuse topics that could lose what was acknowledged: fewer than three replicas, fewer than
     two in sync, unclean leader election."""

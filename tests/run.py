@@ -49,7 +49,7 @@ def prepare() -> None:
     if not STAMP.exists() or STAMP.read_text() != wanted:
         announce("environment", VENV.name)
         venv.create(VENV, with_pip=True, clear=True)
-        phase("install", [*pip, f"{ROOT}[dev,broker]"])
+        phase("install", [*pip, f"{ROOT}[dev,aio,broker,faust]"])
         STAMP.write_text(wanted)
         return
     again = ["--force-reinstall", "--no-deps", "--no-build-isolation", str(ROOT)]

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from streams.authoring.faults import StageInputError, UndeclaredDependencyError
 from streams.clock import Clock, SystemClock
 from streams.errors import UserError
@@ -27,18 +29,15 @@ _tokens = threading.Lock()
 _lines = threading.Lock()
 
 
-class CancelToken:
+class CancelToken(msgspec.Struct, eq=False):
     """Tells running work to stop. Set once, from the loop's thread; read from any thread.
 
     A token made with a parent is also set when the parent is.
     """
 
-    __slots__ = ("_callbacks", "_reason", "parent")
-
-    def __init__(self, parent: CancelToken | None = None) -> None:
-        self._reason: str | None = None
-        self._callbacks: list[Callable[[], object]] | None = None
-        self.parent = parent
+    parent: CancelToken | None = None
+    _reason: str | None = None
+    _callbacks: list[Callable[[], object]] | None = None
 
     def set(self, reason: str = "") -> None:
         """Stops whatever watches this token; later calls change nothing."""

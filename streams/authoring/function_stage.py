@@ -37,7 +37,7 @@ F = TypeVar("F", bound=Function)
 class FunctionStage:
     """A stage whose work is a function with typed parameters."""
 
-    __slots__ = ("execute", "function", "inline", "name", "signature")
+    __slots__ = ("convert", "execute", "function", "inline", "name", "signature", "with_value")
 
     def __init__(self, function: Function, *, name: str, config: type | None, inline: bool) -> None:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -50,22 +50,30 @@ class FunctionStage:
         self.inline = inline
         self.signature: Signature = signature_of(function, config=config)
         self.execute: Callable[[StageContext], Any]
+        self.with_value: Callable[[Any], Any] | None = None
+        """How to call it with the upstream value, where it looks at nothing else."""
         if self.signature.takes_context_alone:
             self.execute = function
         elif is_async(function):
             self.execute = self._execute_async
         else:
-            lone = self.signature.takes_value_alone
-            self.execute = self._execute_with_value if lone else self._execute
+            self.execute = self._execute
+            if self.signature.takes_value_alone:
+                self.convert = self.signature.slots[0].convert
+                self.with_value = function if self.convert is None else self._converted
+                self.execute = self._execute_with_value
 
     def _execute(self, ctx: StageContext) -> Any:
         args, kwargs = self.signature.arguments(ctx)
         return self.function(*args, **kwargs)
 
     def _execute_with_value(self, ctx: StageContext) -> Any:
-        value = ctx.inputs.value
-        convert = self.signature.slots[0].convert
-        return self.function(value if convert is None else convert(value))
+        assert self.with_value is not None
+        return self.with_value(ctx.inputs.value)
+
+    def _converted(self, value: Any) -> Any:
+        assert self.convert is not None
+        return self.function(self.convert(value))
 
     async def _execute_async(self, ctx: StageContext) -> Any:
         args, kwargs = self.signature.arguments(ctx)

@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+from streams.broker.aio_reader import AioReader
 from streams.broker.kafka_admin import KafkaAdmin
+from streams.broker.kafka_cluster import KafkaCluster
 from streams.broker.kafka_consumer import KafkaConsumer
 from streams.broker.kafka_groups import KafkaGroups
 from streams.broker.kafka_options import KafkaOptions
@@ -20,8 +22,8 @@ from streams.broker.kafka_reader import KafkaReader
 from streams.broker.port import Committed, Outgoing, TopicPartition, TopicSpec, Watermarks
 from streams.clock import Clock
 
-Client = KafkaConsumer | KafkaProducer | KafkaReader
-C = TypeVar("C", KafkaConsumer, KafkaProducer, KafkaReader)
+Client = KafkaConsumer | KafkaProducer | KafkaReader | AioReader
+C = TypeVar("C", KafkaConsumer, KafkaProducer, KafkaReader, AioReader)
 
 
 class KafkaLog:
@@ -31,6 +33,7 @@ class KafkaLog:
         self._options = options
         self._clock = clock
         self._admin = KafkaAdmin(options, clock)
+        self.cluster = KafkaCluster(options, self._admin, clock)
         self._groups = KafkaGroups(options, self._admin, clock)
         self._publisher = KafkaPublisher(options, self._admin, clock)
         self._clients: list[Client] = []
@@ -53,6 +56,11 @@ class KafkaLog:
         """All topics but Kafka's own, by name."""
         return await self._admin.topics()
 
+    async def widths(self, names: Collection[str]) -> Mapping[str, int]:
+        """Partitions of these topics, Kafka's own among them. Raises `TopicError` for a missing
+        one."""
+        return await self._admin.widths(names, patience=0.0)
+
     async def delete_topics(self, names: Collection[str]) -> None:
         """They are gone soon; unknown names are no error."""
         await self._admin.delete_topics(names)
@@ -62,6 +70,10 @@ class KafkaLog:
     ) -> dict[TopicPartition, Watermarks]:
         """First and next offset of each, uncommitted records included."""
         return await self._admin.watermarks(places)
+
+    async def offsets_at(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The first offset of each at or after a time."""
+        return await self._admin.offsets_at(times)
 
     async def trim(self, before: Mapping[TopicPartition, int]) -> None:
         """Nothing below these offsets is given any more."""
@@ -85,6 +97,10 @@ class KafkaLog:
         """Who is in the group now, sorted."""
         return await self._groups.members(group)
 
+    async def delete_groups(self, groups: Collection[str]) -> None:
+        """They are gone with all their positions; one that has members is refused."""
+        await self._groups.delete(groups)
+
     def consumer(self, group: str, member: str) -> KafkaConsumer:
         """A member to be; it joins when it polls."""
         return self._kept(KafkaConsumer(self._options, self._admin, self._clock, group, member))
@@ -95,9 +111,15 @@ class KafkaLog:
         await producer.open()
         return self._kept(producer)
 
-    def reader(self) -> KafkaReader:
+    def reader(self) -> KafkaReader | AioReader:
         """Reads outside any group."""
+        if self._options.by_aiokafka:
+            return self._kept(AioReader(self._options, self._admin, self._clock))
         return self._kept(KafkaReader(self._options, self._admin, self._clock))
+
+    def uncommitted_reader(self) -> KafkaReader:
+        """Reads whatever was written, decided or not: for who judges the log, never for work."""
+        return self._kept(KafkaReader(self._options, self._admin, self._clock, uncommitted=True))
 
     async def close(self) -> None:
         """All members have left, all clients are closed."""

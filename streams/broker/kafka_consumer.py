@@ -169,7 +169,7 @@ class KafkaConsumer:
         """What is to be told; nothing is taken for it while nobody waits."""
         if not self._hands.is_awaited:
             return None
-        if self._below and not self._has_changes:
+        if self._below - self._paused and not self._has_changes:
             self._check_below()
         if self._failure is not None and not self._has_changes:
             raise self._failure
@@ -298,7 +298,7 @@ class KafkaConsumer:
 
     def _check_below(self) -> None:
         """Goes on where the group stands, once that is in the log (again); else `OffsetLost`."""
-        places = sorted(self._below)
+        places = sorted(self._below - self._paused)
         stands = self._stable(places)
         lows, highs = self._admin.low_marks(places), self._admin.high_marks(places)
         for place in places:
@@ -336,6 +336,9 @@ class KafkaConsumer:
             client.incremental_assign(client_offsets(starts))
         else:
             client.assign(client_offsets(starts))
+        # The library keeps a pause over a rebalance: without this, a partition that was paused
+        # when it left and comes back would never be read again.
+        client.resume(client_places(starts))
         self._owned |= set(starts)
         self._next.assigned.update(stands)
 

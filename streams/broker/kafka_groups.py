@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
 
-from streams.broker.kafka_admin import REQUEST, STABLE, KafkaAdmin
+from streams.broker.kafka_admin import STABLE, KafkaAdmin
+from streams.broker.kafka_creating import REQUEST
 from streams.broker.kafka_errors import LOST_GROUP, error_of, failure
 from streams.broker.kafka_futures import ended
 from streams.broker.kafka_options import KafkaOptions
-from streams.broker.kafka_records import client_positions, committed_of, place_of
+from streams.broker.kafka_records import (
+    client_places,
+    client_positions,
+    committed_of,
+    place_of,
+)
 from streams.broker.port import Committed, TopicPartition
 from streams.clock import Clock
 from streams.errors import LogError, LogUnavailable
@@ -27,10 +33,20 @@ class KafkaGroups:
 
     async def positions(self, group: str) -> dict[TopicPartition, Committed]:
         """What the group has committed. Waits for transactions that could still change it."""
+        found = await self._committed(group, None)
+        # The broker's list leaves out a partition whose first position is still under way; only who
+        # asks for it by name is made to wait.
+        first = [place for place in await self._assigned(group) if place not in found]
+        return {**found, **(await self._committed(group, first) if first else {})}
+
+    async def _committed(
+        self, group: str, places: Collection[TopicPartition] | None
+    ) -> dict[TopicPartition, Committed]:
+        asked = ConsumerGroupTopicPartitions(group, client_places(places) if places else None)
         until = self._clock.monotonic() + STABLE
         while True:
             futures = self._admin.client.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group)], require_stable=True, request_timeout=STABLE
+                [asked], require_stable=True, request_timeout=STABLE
             )
             (outcome,) = (await ended(futures)).values()
             error = _first_error(outcome)
@@ -44,12 +60,22 @@ class KafkaGroups:
                 raise trouble
             await self._clock.sleep(0.1)
 
+    async def _assigned(self, group: str) -> list[TopicPartition]:
+        """What its members have."""
+        return sorted(
+            place_of(each)
+            for member in await self._described(group)
+            if member.assignment is not None
+            for each in member.assignment.topic_partitions
+        )
+
     async def set_positions(
         self, group: str, positions: Mapping[TopicPartition, Committed]
     ) -> None:
         """The group, which has no members, stands at these positions."""
         if not positions:
             return
+        await self._admin.require_groups()
         asked = ConsumerGroupTopicPartitions(group, client_positions(positions))
         # The seat of a member that has closed is kept for its session.
         until = self._clock.monotonic() + self._options.seat_seconds
@@ -72,8 +98,25 @@ class KafkaGroups:
             help="Stop the group's workers, or wait until their session ends.",
         )
 
+    async def delete(self, groups: Collection[str]) -> None:
+        """They are gone with all their positions; unknown ones are no error, one with members is."""
+        if not groups:
+            return
+        futures = self._admin.client.delete_consumer_groups(list(groups), request_timeout=REQUEST)
+        for group, outcome in (await ended(futures)).items():
+            if isinstance(outcome, KafkaException):
+                if error_of(outcome).code() != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise failure(error_of(outcome), f"deleting {group}")
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
     async def members(self, group: str) -> list[str]:
         """Who is in the group now, sorted."""
+        found = await self._described(group)
+        return sorted(each.group_instance_id or each.client_id for each in found)
+
+    async def _described(self, group: str) -> list[Any]:
+        """Its members, as the broker shows them."""
         futures = self._admin.client.describe_consumer_groups([group], request_timeout=REQUEST)
         (outcome,) = (await ended(futures)).values()
         if isinstance(outcome, KafkaException):
@@ -82,7 +125,7 @@ class KafkaGroups:
             raise failure(error_of(outcome), f"members of {group}")
         if isinstance(outcome, BaseException):
             raise outcome
-        return sorted(each.group_instance_id or each.client_id for each in outcome.members)
+        return list(outcome.members)
 
 
 def _first_error(outcome: Any) -> KafkaError | None:

@@ -23,6 +23,7 @@ Config = dict[str, Any]
 _CLIENTS = ("consumer", "producer", "reader", "admin")
 _OWN = {
     "streams.static": "true or false: members keep their seat over a restart",
+    "streams.readers": "librdkafka or aiokafka: what reads outside a group",
     "streams.replication": "replicas of a topic that is created; -1 is the broker's default",
 }
 _SACRED = frozenset(
@@ -73,6 +74,8 @@ _ALL: Config = {
     "socket.connection.setup.timeout.ms": 5_000,
     "log.connection.close": False,
     "message.max.bytes": 1_048_576,
+    # How late new partitions, and topics that are gone, are noticed; by default 5 minutes.
+    "topic.metadata.refresh.interval.ms": 20_000,
 }
 _READING: Config = {
     # What is not there any more is an error, never a reason to begin somewhere else (R5).
@@ -90,6 +93,8 @@ _WRITING: Config = {
     "acks": "all",
     "enable.idempotence": True,
     "partitioner": "murmur2_random",
+    # A producer asks for topics it once knew; unlike a consumer it would have them made anew.
+    "allow.auto.create.topics": False,
     # With a longer one commits that follow each other meet CONCURRENT_TRANSACTIONS.
     "linger.ms": 0,
     "compression.type": "lz4",
@@ -130,6 +135,8 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     bootstrap: str
     static: bool = True
     replication: int = -1
+    by_aiokafka: bool = False
+    """Whether what reads outside any group is aiokafka's."""
     given: Mapping[str, Any] = {}
     """The user's options, checked; may hold secrets, so it is never shown."""
 
@@ -137,15 +144,21 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     def of(cls, bootstrap: str, options: Mapping[str, Any]) -> KafkaOptions:
         """Checked; raises `LogError` with the name, never the value, of one that is not allowed."""
         given = dict(options)
-        static = _truth(given.pop("streams.static", True))
+        # The newer protocol lets nobody into the seat of a member that was killed, until it is
+        # missed (UNRELEASED_INSTANCE_ID, which is fatal): there, members have none.
+        assigned_by_broker = _chosen(given, "group.protocol") == "consumer"
+        static = _truth(given.pop("streams.static", not assigned_by_broker))
         replication = int(given.pop("streams.replication", -1))
+        readers = str(given.pop("streams.readers", "librdkafka"))
+        if readers not in ("librdkafka", "aiokafka"):
+            raise _refused("streams.readers", f"it is librdkafka or aiokafka, not {readers}")
         for name in given:
             first, _, rest = name.partition(".")
             if name.startswith("streams."):
                 raise _refused(name, f"there are {', '.join(sorted(_OWN))}")
             if (rest if first in _CLIENTS else name) in _SACRED:
                 raise _refused(name, "the worker sets it itself")
-        return cls(bootstrap, static, replication, given)
+        return cls(bootstrap, static, replication, readers == "aiokafka", given)
 
     def __repr__(self) -> str:
         return f"KafkaOptions({self.bootstrap!r}, {sorted(self.given)})"
@@ -171,7 +184,7 @@ class KafkaOptions(msgspec.Struct, frozen=True):
         return int(session) / 1000 + 1
 
     def _value(self, name: str) -> Any:
-        return self.given.get("consumer." + name, self.given.get(name))
+        return _chosen(self.given, name)
 
     def consumer(self, group: str, member: str) -> Config:
         """A member of a group. Call it at least every `max.poll.interval.ms`."""
@@ -239,6 +252,11 @@ class KafkaOptions(msgspec.Struct, frozen=True):
 
     def _whole(self, config: Config) -> Config:
         return {**config, "bootstrap.servers": self.bootstrap, "logger": logger}
+
+
+def _chosen(given: Mapping[str, Any], name: str) -> Any:
+    """What the user's options say of consumers."""
+    return given.get("consumer." + name, given.get(name))
 
 
 def _truth(value: Any) -> bool:

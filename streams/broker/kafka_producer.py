@@ -14,7 +14,7 @@ from streams.broker.kafka_calls import Hands
 from streams.broker.kafka_errors import INCONSISTENT, PURGED, error_of, failure
 from streams.broker.kafka_options import KafkaOptions
 from streams.broker.kafka_records import client_positions, partition_of
-from streams.broker.port import Outgoing, Transaction
+from streams.broker.port import Header, Outgoing, Transaction
 from streams.clock import Clock
 from streams.errors import (
     Fenced,
@@ -51,6 +51,9 @@ class KafkaProducer:
         self._over: LogError | None = None
         """Said by the thread: why the client can commit no more."""
         self._ended = 0.0
+        self._late = False
+        """A request of the last transaction may still arrive, and would be taken for the next one's
+        (no client has KIP-890 yet): that one needs another epoch."""
         self._refused: KafkaError | None = None
         self.closed = False
 
@@ -113,6 +116,9 @@ class KafkaProducer:
     # -- in the thread ----------------------------------------------------------------------
 
     def _commit(self, records: Sequence[Outgoing], positions: list[Any], token: Any) -> None:
+        if self._late:
+            self._late = False
+            self._open()
         client, self._refused = self._client, None
         now = self._clock.monotonic()
         until = now + COMMITTING
@@ -142,14 +148,18 @@ class KafkaProducer:
 
     def _produce(self, records: Sequence[Outgoing], until: float) -> None:
         produce = self._client.produce
+        given: tuple[Header, ...] = ()
+        headers: list[Header] | None = None
         for record in records:
-            headers = list(record.headers) if record.headers else None
+            if record.headers is not given:  # events of stages all have the same ones
+                given = record.headers
+                headers = list(given) if given else None
+            partition = record.partition
+            if partition is None:
+                partition = partition_of(record)
             while True:
                 try:
-                    produce(
-                        record.topic, record.value, record.key, partition_of(record),
-                        headers=headers,
-                    )  # fmt: skip
+                    produce(record.topic, record.value, record.key, partition, headers=headers)
                     break
                 except BufferError:
                     if self._clock.monotonic() > until:
@@ -168,6 +178,7 @@ class KafkaProducer:
             except KafkaException as error:
                 if not error_of(error).retriable() or left <= 0:
                     raise
+                self._late = True
             self._client.poll(0.02)
 
     def _undelivered(self, error: KafkaError | None, _message: object) -> None:

@@ -27,8 +27,11 @@ CHUNK = 500
 class KafkaReader:
     """Reads committed records; knows how far it is even where nothing is to be seen."""
 
-    def __init__(self, options: KafkaOptions, admin: KafkaAdmin, clock: Clock) -> None:
+    def __init__(
+        self, options: KafkaOptions, admin: KafkaAdmin, clock: Clock, *, uncommitted: bool = False
+    ) -> None:
         self._options = options
+        self._uncommitted = uncommitted
         self._admin = admin
         self._clock = clock
         self._hands = Hands("kafka.reader", clock)
@@ -82,7 +85,10 @@ class KafkaReader:
 
     def _poll(self, most: int, timeout: float) -> list[Record]:
         if self._client is None:
-            self._client = Client(self._options.reader())
+            options = self._options.reader()
+            if self._uncommitted:
+                options["isolation.level"] = "read_uncommitted"
+            self._client = Client(options)
         until = self._clock.monotonic() + timeout
         before = dict(self._positions)
         while True:

@@ -102,6 +102,11 @@ class LocalLog:
         edges = {place: self._view.edge(place) for place in places}
         return {place: Watermarks(edge.low, edge.end) for place, edge in edges.items()}
 
+    async def offsets_at(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The first offset of each at or after a time."""
+        self._view.refresh()
+        return {place: self._view.first_since(place, time) for place, time in times.items()}
+
     async def trim(self, before: Mapping[TopicPartition, int]) -> None:
         """Nothing below these offsets is given any more, and its room is free."""
         await self._view.change(lambda file: local_records.raise_low(file, before))

@@ -155,13 +155,13 @@ class LocalConsumer:
         while True:
             await self._beat()
             await self._look_at_group()
-            self._check_lost()
             news = self._news
             if news.assigned or news.revoked or news.lost:
                 self._news = Poll()
                 self._giving_up = news.revoked
                 news.membership = self._membership()
                 return news
+            self._check_lost()
             records = self._cursors.collect(max_records)
             left = deadline - clock.monotonic()
             if records or left <= 0:
@@ -270,7 +270,9 @@ class LocalConsumer:
         behind = [
             place
             for place in self._cursors.positions
-            if (edge := edges.get(place)) and self._committed.get(place, 0) < edge.low
+            if place not in self._cursors.paused
+            and (edge := edges.get(place))
+            and self._committed.get(place, 0) < edge.low
         ]
         if not behind:
             return

@@ -103,6 +103,11 @@ class MemoryRecords:
             run = self.runs[appended.id] = Run()
         run.records.update({record.offset: record for record in appended.records})
 
+    def first_since(self, pid: int, stamp: int, end: int) -> int:
+        """The first offset of a partition that was appended then or later."""
+        run = self.runs.get(pid)
+        return end if run is None else run.first_since(stamp, end)
+
     def get(self, pid: int, offset: int, end: int, limit: int) -> list[Record]:
         """The first `limit` records from `offset`, below `end`."""
         run = self.runs.get(pid)

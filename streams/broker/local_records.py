@@ -179,6 +179,16 @@ def fetch(
     ]
 
 
+def first_since(store: Store, pid: int, span: tuple[int, int], time: int) -> int:
+    """The first offset in `span` whose record was appended at `time` or later; else its end."""
+    base = pid << OFFSET_BITS
+    found = store.read(
+        "SELECT id FROM records WHERE id >= ? AND id < ? AND stamp >= ? ORDER BY id LIMIT 1",
+        (base + span[0], base + span[1], time),
+    )
+    return found[0][0] - base if found else span[1]
+
+
 def _headers(raw: bytes | None) -> tuple[Header, ...]:
     return () if raw is None else _decode_headers(raw)
 

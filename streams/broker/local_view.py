@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from streams.broker.local_memory import MemoryRecords
-from streams.broker.local_records import Appended, fetch, missing
+from streams.broker.local_records import Appended, fetch, first_since, missing
 from streams.broker.local_store import Store
 from streams.broker.port import Record, TopicPartition
 from streams.clock import Clock
@@ -201,6 +201,13 @@ class LogView:
             return [], edge.end
         after = records[-1].offset + 1
         return records, after
+
+    def first_since(self, place: TopicPartition, time: int) -> int:
+        """The first offset that was appended then or later; the end if there is none."""
+        edge = self.edge(place)
+        if self.memory is not None:
+            return self.memory.first_since(edge.id, time, edge.end)
+        return first_since(self.store, edge.id, (edge.low, edge.end), time)
 
     async def wait(self, keys: Iterable[Key], seconds: float) -> None:
         """Returns when one of these changed, in this process or another, or after `seconds`."""

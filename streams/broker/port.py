@@ -21,6 +21,7 @@ What may be relied on
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -103,13 +104,23 @@ class Poll(msgspec.Struct):
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
-    """A topic to create. `retention_ms` -1 keeps for ever; `config` is passed to Kafka as it is."""
+    """A topic to create. `retention_ms` -1 keeps for ever; `replicas` -1 leaves their number to the
+    log; `config` is passed to Kafka as it is."""
 
     name: str
     partitions: int
     cleanup: Literal["delete", "compact"] = "delete"
     retention_ms: int = -1
     config: dict[str, str] = {}
+    replicas: int = -1
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All its settings in Kafka's words."""
+        found = {"cleanup.policy": self.cleanup, **self.config}
+        if self.cleanup == "delete":
+            found["retention.ms"] = str(self.retention_ms)
+        return found
 
 
 class Watermarks(NamedTuple):
@@ -133,7 +144,7 @@ class Producer(Protocol):
 class Consumer(Protocol):
     """A member of a group. Positions start where the group committed; a partition without a
     committed offset starts at its low watermark; a committed offset below the low watermark
-    raises `OffsetLost` from `poll` for as long as it is so."""
+    raises `OffsetLost` from `poll` for as long as it is so and the partition is not paused."""
 
     async def subscribe(self, topics: Collection[str]) -> None:
         """Joins the group with these topics, or changes them (which makes a new generation)."""
@@ -188,6 +199,10 @@ class Log(Protocol):
         self, places: Collection[TopicPartition]
     ) -> dict[TopicPartition, Watermarks]: ...
 
+    async def offsets_at(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The first offset of each whose record is of that time (ms) or later; the high watermark
+        where there is none."""
+
     async def trim(self, before: Mapping[TopicPartition, int]) -> None:
         """Deletes what lies below these offsets; the low watermark moves there."""
 
@@ -217,23 +232,15 @@ class Log(Protocol):
 
 def murmur2(data: bytes) -> int:
     """Kafka's hash of a key (32 bits, unsigned)."""
-    mask = 0xFFFFFFFF
     length = len(data)
-    h = (0x9747B28C ^ length) & mask
-    whole = length & ~3
-    for i in range(0, whole, 4):
-        k = int.from_bytes(data[i : i + 4], "little")
-        k = (k * 0x5BD1E995) & mask
-        k ^= k >> 24
-        k = (k * 0x5BD1E995) & mask
-        h = ((h * 0x5BD1E995) & mask) ^ k
-    tail = length & 3
-    if tail:
-        h ^= int.from_bytes(data[whole:], "little")
-        h = (h * 0x5BD1E995) & mask
-    h ^= h >> 13
-    h = (h * 0x5BD1E995) & mask
-    return h ^ (h >> 15)
+    h = 0x9747B28C ^ length
+    for k in struct.unpack_from(f"<{length >> 2}I", data):
+        k = k * 0x5BD1E995 & 0xFFFFFFFF  # noqa: PLW2901 - the word, mixed
+        h = (h * 0x5BD1E995 ^ (k ^ k >> 24) * 0x5BD1E995) & 0xFFFFFFFF
+    if length & 3:
+        h = (h ^ int.from_bytes(data[length & ~3 :], "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    h = (h ^ h >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return h ^ h >> 15
 
 
 def partition_for(key: bytes, partitions: int) -> int:

@@ -12,7 +12,8 @@ from typer.core import TyperGroup
 from streams.cli.output import coloured, paint, say
 from streams.errors import LogUnavailable, NotFoundError, StreamsError, UserError
 
-FAILED, USAGE, NOT_FOUND, UNREACHABLE, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 7, 130
+FAILED, USAGE, NOT_FOUND, UNREACHABLE, DENIED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 7, 130
+REFUSED_BY_THE_CLUSTER = frozenset({"K062", "K063"})
 
 EXPLANATIONS: dict[str, str] = {
     "C199": """\
@@ -63,6 +64,8 @@ def exit_code(error: StreamsError) -> int:
         return NOT_FOUND
     if isinstance(error, LogUnavailable):
         return UNREACHABLE
+    if error.code in REFUSED_BY_THE_CLUSTER:
+        return DENIED
     return USAGE if isinstance(error, UserError) else FAILED
 
 

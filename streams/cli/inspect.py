@@ -98,9 +98,8 @@ def doctor(output: FormOption = Form.TABLE) -> None:
 
 
 def _say_next_steps(findings: list[Finding]) -> None:
-    for each in findings:
-        if each.next:
-            say(f"   = {each.check}: {each.next}")
+    for check, step in dict.fromkeys((each.check, each.next) for each in findings if each.next):
+        say(f"   = {check}: {step}")
 
 
 @app.command()

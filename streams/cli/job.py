@@ -50,6 +50,14 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Urgency(StrEnum):
+    """How a job stands to others."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 @app.command()
 @on_log
 def submit(
@@ -75,6 +83,9 @@ def submit(
     deadline: Annotated[
         str | None, typer.Option("--deadline", metavar="2h", help="Cancel the job after this long.")
     ] = None,
+    priority: Annotated[
+        Urgency, typer.Option("--priority", help="Before whom its stages are run.")
+    ] = Urgency.NORMAL,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="T", help="With --watch: at most this long.")
@@ -102,6 +113,7 @@ def submit(
         data=data,
         jobs=jobs,
         deadline_ms=milliseconds(deadline, flag="--deadline") if deadline else None,
+        priority=priority.value,
         watch=watch,
         timeout_ms=milliseconds(timeout, flag="--timeout") if timeout else None,
         form=output,

@@ -67,6 +67,7 @@ def job_text(job: Job, now: int) -> str:
         "pipeline": f"{view.pipeline} version {view.version}",
         "status": paint(view.status, view.status),
         "stage": view.current_stage or "-",
+        "priority": view.priority,
         "created": f"{moment(view.created_at)} ({ago(view.created_at, now)} ago)",
         "ended": moment(view.completed_at),
         "took": "-" if view.duration_ms is None else span(view.duration_ms),

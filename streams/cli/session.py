@@ -30,6 +30,9 @@ KafkaOption = Annotated[
         help="The Kafka cluster that holds the log. Default: the settings, else the embedded log.",
     ),
 ]
+REACHED_WITHIN = 5.0
+"""Seconds for a cluster's first answer; what is wrong then is told instead of waited for."""
+
 _kafka: ContextVar[str | None] = ContextVar("kafka", default=None)
 
 EXPLANATIONS: dict[str, str] = {
@@ -49,6 +52,7 @@ def run(work: Coroutine[Any, Any, Answer]) -> Answer:
 async def connected() -> AsyncIterator[Client]:
     """A client of the log that belongs to this folder; it never creates one."""
     from streams.blobs import BlobStore
+    from streams.broker.cluster import cluster_of
     from streams.broker.opening import open_log
     from streams.client import Client
     from streams.clock import SystemClock
@@ -62,7 +66,15 @@ async def connected() -> AsyncIterator[Client]:
         )
     log = open_log(settings, SystemClock())
     try:
-        yield Client(log, settings.namespace, blobs=BlobStore(settings.blobs))
+        cluster = cluster_of(log)
+        if cluster is not None:
+            await cluster.reach(REACHED_WITHIN)
+        yield Client(
+            log,
+            settings.namespace,
+            blobs=BlobStore(settings.blobs),
+            registry=settings.kafka.registry,
+        )
     finally:
         await log.close()
 

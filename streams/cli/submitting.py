@@ -19,6 +19,7 @@ from streams.cli.session import connected
 from streams.cli.wording import assignments, count, guess, span
 from streams.client import ENDED, Client, Submission, check_job_id
 from streams.engine.payload import INLINE_LIMIT
+from streams.engine.priority import NORMAL, Priority
 from streams.engine.view import JobView
 from streams.errors import NotFoundError, UserError
 from streams.event import Event
@@ -31,7 +32,7 @@ EVENT_KEYS = frozenset({"specversion", "id", "source", "type"})
 EXPLANATIONS: dict[str, str] = {
     "C109": """\
 **A line of a jobs file is not a job.** Each line is one JSON object with any of `id`, `params`,
-`data`, `deadline` (ms since 1970). Nothing from that line on was submitted; ids make it safe to
+`data`, `deadline` (ms since 1970), `priority`. Nothing from that line on was submitted; ids make it safe to
 submit the whole file again: a job that is there is not made twice.
 Next: mend the line named.""",
     "C110": """\
@@ -50,6 +51,7 @@ class Order(msgspec.Struct, frozen=True):
     data: str | None
     jobs: Path | None
     deadline_ms: int | None
+    priority: Priority
     watch: bool
     timeout_ms: int | None
     form: Form
@@ -69,6 +71,8 @@ async def submit_all(order: Order) -> int:
             return 0
         event = _event_in(order)
         if event is not None:
+            if order.priority != NORMAL:
+                event = event.with_extensions(priority=order.priority)
             ids = [await client.submit_event(info, event, order.id)]
             _print_ids(order, ids)
         else:
@@ -95,7 +99,7 @@ def _print_ids(order: Order, ids: list[str], *, printed: bool = False) -> None:
 def _submissions(order: Order, plan: Plan, due: int | None) -> Iterator[Submission]:
     """The jobs asked for, each checked against the pipeline's parameters before it is sent."""
     if order.jobs is not None:
-        yield from read_jobs(order.jobs, plan, due)
+        yield from read_jobs(order.jobs, plan, due, order.priority)
         return
     if order.id is not None:
         check_job_id(order.id)
@@ -104,14 +108,19 @@ def _submissions(order: Order, plan: Plan, due: int | None) -> Iterator[Submissi
         for name, text in assignments(order.params, flag="--param").items()
     }
     value, file, content_type = _data(order.data)
-    yield _checked(plan, Submission(params, value, file, content_type, order.id, due))
+    yield _checked(
+        plan, Submission(params, value, file, content_type, order.id, due, order.priority)
+    )
 
 
-def read_jobs(path: Path, plan: Plan, due: int | None = None) -> Iterator[Submission]:
-    """The jobs of a file, one a line, each checked against the pipeline's parameters."""
+def read_jobs(
+    path: Path, plan: Plan, due: int | None = None, priority: Priority = NORMAL
+) -> Iterator[Submission]:
+    """The jobs of a file, one a line, each checked against the pipeline's parameters. `due` and
+    `priority` are for lines that say nothing of their own."""
     for number, line in enumerate(_lines(path), 1):
         if line.strip():
-            yield _checked(plan, _of_line(path, number, line, due))
+            yield _checked(plan, _of_line(path, number, line, due, priority))
 
 
 def _typed(plan: Plan, name: str, text: str) -> Any:
@@ -145,9 +154,10 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     params: dict[str, Any] = {}
     data: Any = None
     deadline: int | None = None
+    priority: Priority | None = None
 
 
-def _of_line(path: Path, number: int, line: str, due: int | None) -> Submission:
+def _of_line(path: Path, number: int, line: str, due: int | None, priority: Priority) -> Submission:
     try:
         read = msgspec.json.decode(line, type=_Line)
     except msgspec.DecodeError as error:
@@ -155,7 +165,13 @@ def _of_line(path: Path, number: int, line: str, due: int | None) -> Submission:
             f"{path}:{number}: {error}", code="C109", help='write {"id": "…", "params": {…}}'
         ) from None
     return Submission(
-        read.params, read.data, None, "application/json", read.id, read.deadline or due
+        read.params,
+        read.data,
+        None,
+        "application/json",
+        read.id,
+        read.deadline or due,
+        read.priority or priority,
     )
 
 

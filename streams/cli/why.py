@@ -8,6 +8,7 @@ import msgspec
 
 from streams.cli.output import paint
 from streams.cli.wording import ago, compact, count, moment, span
+from streams.engine.priority import NORMAL
 from streams.engine.view import Explanation, JobView
 from streams.inspection.jobs import Job
 
@@ -46,6 +47,8 @@ def reason_of(job: Job, now: int) -> Reason:
         headline, lines, commands = _open(job, now)
     if view.last_signal:
         lines.append(Line("last signal", view.last_signal))
+    if view.priority != NORMAL:
+        lines.append(Line("priority", view.priority))
     if view.epoch > 1:
         lines.append(Line("run", f"{view.epoch} (retried {count(view.epoch - 1, 'time')})"))
     return Reason(headline, lines, commands)
@@ -69,6 +72,7 @@ def as_object(job: Job, now: int) -> dict[str, Any]:
         "id": view.id,
         "pipeline": view.pipeline,
         "status": view.status,
+        "priority": view.priority,
         "current_stage": view.current_stage,
         "summary": reason.headline,
         "waits": [

@@ -43,7 +43,8 @@ class LedgerTable:
         """Scopes that are no more, but still have a cold copy."""
         self._absent: set[str] = set()
         """Scopes known not to be in the cold store."""
-        self._unread: dict[tuple[str, str], int] = {}
+        self._unread: dict[str, int] = {}
+        """Rows of this owner that will be read back, by their keys."""
         self._changed = changed
         self.position = self._cold.stand.position
         """Offset of the next ledger record to apply."""
@@ -84,15 +85,14 @@ class LedgerTable:
 
     def committed(self, scope: str, part: str, data: bytes | None) -> None:
         """Applies a row that this owner wrote; it will be read back once."""
-        address = (scope, part)
+        address = f"{scope}|{part}"
         self._unread[address] = self._unread.get(address, 0) + 1
-        self._set(scope, part, data)
+        self._set(scope, part, data, self._at_hand(scope))
 
     def read(self, key: bytes, data: bytes | None, offset: int) -> Address | None:
         """Applies a record of the topic; the address if it was news."""
         self.position = offset + 1
-        scope, _, part = key.decode().partition("|")
-        address = (scope, part)
+        address = key.decode()
         unread = self._unread.get(address)
         if unread is not None:
             if unread == 1:
@@ -100,17 +100,21 @@ class LedgerTable:
             else:
                 self._unread[address] = unread - 1
             return None
-        before = self.rows(scope).get(part)
+        scope, _, part = address.partition("|")
+        parts = self._at_hand(scope)
+        before = parts.get(part) if parts is not None else None
         if data is None:
             if before is None:
                 return None
         elif before is not None and head(before).order >= head(data).order:
             return None
-        self._set(scope, part, data)
+        self._set(scope, part, data, parts)
         return Address(scope, part)
 
-    def _set(self, scope: str, part: str, data: bytes | None) -> None:
-        parts = self._at_hand(scope)
+    def _set(
+        self, scope: str, part: str, data: bytes | None, parts: dict[str, bytes] | None
+    ) -> None:
+        """`parts`: those of the scope that are at hand, if it is."""
         before = parts.get(part) if parts is not None else None
         if data is not None:
             if parts is None:

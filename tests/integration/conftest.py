@@ -11,6 +11,7 @@ import pytest
 from streams.broker.devbroker.broker import running_broker
 from streams.broker.devbroker.launching import Tools
 from streams.errors import StreamsError
+from tests.integration.secured_broker import secured_broker
 
 # Read here: inside a test these variables are hidden (tests/conftest.py).
 GIVEN = os.environ.get("STREAMS_TEST_KAFKA", "")
@@ -26,6 +27,13 @@ def kafka(request, tmp_path_factory):
     request.getfixturevalue("can_run_kafka")
     with running_broker(tmp_path_factory.mktemp("kafka")) as bootstrap:
         yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def secured(can_run_kafka, tmp_path_factory):
+    """A broker of our own with TLS, logins and ACLs, that makes topics by itself as Kafka does."""
+    with secured_broker(tmp_path_factory.mktemp("secured")) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")

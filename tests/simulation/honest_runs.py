@@ -11,6 +11,7 @@ import msgspec
 from streams.engine.messages import SUBMIT
 from streams.outcome import Cancel, Fail, Retry, Route, Skip
 from streams.policies import policy_of
+from streams.testing.checker.decoding import laid_open
 from streams.testing.faults import Fault
 from streams.testing.history import Asked, History, Kept, Ran
 from tests.simulation.recording import RecordingLog
@@ -55,7 +56,8 @@ class RecordedRig(Rig):
 
     async def dumped(self):
         records, transactions, reads = await self.log.dump()
-        events = {dict(r.headers).get("ce_id", b"").decode(): dict(r.headers) for r in records}
+        attributes = [laid_open(record)[0] for record in records]
+        events = {each.get("ce_id", b"").decode(): each for each in attributes}
         return History(
             naming=NAMING, partitions=self.partitions, plans=tuple(self.plans),
             records=records, transactions=transactions, asked=self.asked,

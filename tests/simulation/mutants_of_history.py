@@ -9,6 +9,7 @@ import msgspec
 from streams.broker.port import Committed, Membership
 from streams.engine.messages import INPUT
 from streams.engine.rows import Address, decode, decode_fact, encode
+from streams.testing.checker.decoding import laid_open
 from streams.testing.history import Appended, TransactionSeen
 from tests.simulation.honest_runs import copied
 
@@ -224,16 +225,15 @@ def drop_a_dead_letter(history):
 def never_picked_up(history):
     """An event that nobody ever took stands in a stage's topic at the end."""
     record = first(deliveries(history))
-    changed = dict(record.headers) | {"ce_id": b"another", "ce_turn": b"9"}
-    return with_copies(history, record, headers=tuple(changed.items()))
+    return with_copies(history, record, value=rewritten(record, id="another", turn=9))
 
 
 def another_id(history):
     """An event has an id of its own making: who does its work again will not know it."""
     record = first(deliveries(history))
     spoilt = copied(history)
-    changed = dict(record.headers) | {"ce_id": b"of-its-own"}
-    spoilt.records[place_of(spoilt, record)] = replace(record, headers=tuple(changed.items()))
+    changed = replace(record, value=rewritten(record, id="of-its-own"))
+    spoilt.records[place_of(spoilt, record)] = changed
     return spoilt
 
 
@@ -465,7 +465,12 @@ def first(found):
 
 
 def headers(record):
-    return {name: (raw or b"").decode() for name, raw in record.headers}
+    return {name: (raw or b"").decode() for name, raw in laid_open(record)[0].items()}
+
+
+def rewritten(record, **members):
+    """The value of a structured event with other members."""
+    return msgspec.json.encode(msgspec.json.decode(record.value) | members)
 
 
 def part(record):

@@ -89,6 +89,15 @@ class TestFolder:
         identity = tmp_path / "node-1" / "data" / "meta.properties"
         assert identity.read_text() == "version=1\nnode.id=1\ncluster.id=abc\n"
 
+    def test_a_new_cluster_has_the_features_of_its_version(self, tmp_path):
+        """Else it would be Kafka 3.3 to its clients: KIP-848 and KIP-890 would go untested."""
+        nodes.prepare(tmp_path, ONE[0], ONE, cluster_id="abc", given={})
+
+        written = (tmp_path / "node-1" / "data" / "bootstrap.checkpoint").read_bytes()
+        assert len(written) == 355
+        for feature in (b"metadata.version", b"group.version", b"transaction.version"):
+            assert feature in written
+
     def test_an_old_one_keeps_it(self, tmp_path):
         """Kafka adds to that file; overwritten, the data would be refused."""
         nodes.prepare(tmp_path, ONE[0], ONE, cluster_id="abc", given={})

@@ -87,3 +87,11 @@ def test_members_may_do_without_seats(value):
     assert "group.instance.id" not in made.consumer("g", "m")
     assert made.seat_seconds == 0
     assert options().seat_seconds == 7
+
+
+@pytest.mark.parametrize("name", ["group.protocol", "consumer.group.protocol"])
+def test_where_the_broker_assigns_members_have_no_seats_unless_they_are_asked_for(name):
+    """KIP-848 refuses whoever comes back to the seat of a member that was killed."""
+    assert "group.instance.id" not in options(**{name: "consumer"}).consumer("g", "m")
+    asked = options(**{name: "consumer", "streams.static": True})
+    assert asked.consumer("g", "m")["group.instance.id"] == "m"
