@@ -402,7 +402,8 @@ class Client:
 
         async def changes() -> AsyncIterator[Change]:
             async for record in records:
-                if record.value is not None and record.key is not None:
+                if record.key is not None and ledger_rows.is_row(record.value or b""):
+                    assert record.value is not None
                     address = Address.of(record.key)
                     row = ledger_rows.decode(address.part, record.value)
                     name = owner[record.topic]

@@ -208,7 +208,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, key: bytes) -> Address:
-        scope, _, part = key.decode().partition("|")
+        scope, _, part = key.decode(errors="replace").partition("|")
         return cls(scope, part)
 
 
@@ -245,6 +245,14 @@ def head(data: bytes) -> Head:
 def encode(row: AnyRow, *, closing: bool = False) -> bytes:
     """Bytes of the ledger record."""
     return (b"\x01" if closing else b"\x00") + _encoder.encode(row)
+
+
+_BEGINNINGS = frozenset({b"\x00{", b"\x01{"})
+
+
+def is_row(data: bytes) -> bool:
+    """Whether it was written as a row. What a stranger put into a ledger is passed over."""
+    return data[:2] in _BEGINNINGS
 
 
 def is_closing(data: bytes) -> bool:

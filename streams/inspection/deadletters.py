@@ -119,7 +119,7 @@ async def _job_heads(log: Log, info: PipelineInfo, jobs: set[str]) -> dict[str, 
     heads: dict[str, dict[str, Any]] = {job: {"row": None, "kept": set()} for job in jobs}
     for key, value in (await newest(log, info.places(info.naming.ledger))).items():
         address = ledger_rows.Address.of(key)
-        if address.scope not in heads:
+        if address.scope not in heads or not ledger_rows.is_row(value):
             continue
         if address.part == "@job":
             heads[address.scope]["row"] = ledger_rows.decode_job(value)

@@ -32,6 +32,8 @@ async def read_history(log: Log, job: Job) -> list[Happening]:
     told: dict[tuple[str, str, int, int], Happening] = {}
 
     def take(part: str, value: bytes) -> None:
+        if not ledger_rows.is_row(value):
+            return
         for each in happened(part, ledger_rows.decode(part, value)):
             told.setdefault((each.stage, each.status, each.attempt, each.at), each)
 

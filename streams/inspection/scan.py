@@ -49,6 +49,8 @@ def fold(rows: dict[str, bytes], part: str, value: bytes | None) -> bool:
     """Takes a row over unless it is older than the one there; says whether it was news."""
     if value is None:
         return rows.pop(part, None) is not None
+    if not ledger_rows.is_row(value):
+        return False
     there = rows.get(part)
     if there is not None and ledger_rows.head(value).order < ledger_rows.head(there).order:
         return False

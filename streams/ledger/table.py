@@ -14,7 +14,7 @@ from itertools import islice
 from sys import intern
 from types import MappingProxyType
 
-from streams.engine.rows import ENDED, Address, head
+from streams.engine.rows import ENDED, Address, head, is_row
 from streams.ledger.cold import NO_JOB, OPEN, OVER, ColdStore, Place, Put, Stand
 
 Changed = Callable[[str, str, bytes | None, bytes | None], None]
@@ -49,6 +49,8 @@ class LedgerTable:
         self.position = self._cold.stand.position
         """Offset of the next ledger record to apply."""
         self.count = self._cold.stand.rows
+        self.strange = 0
+        """Records of the topic that are no rows; passed over, and told by whoever owns the table."""
         self.rows_at_hand = 0
         self.bytes_at_hand = 0
         """About as much memory as the scopes at hand take."""
@@ -92,7 +94,7 @@ class LedgerTable:
     def read(self, key: bytes, data: bytes | None, offset: int) -> Address | None:
         """Applies a record of the topic; the address if it was news."""
         self.position = offset + 1
-        address = key.decode()
+        address = key.decode(errors="replace")
         unread = self._unread.get(address)
         if unread is not None:
             if unread == 1:
@@ -106,6 +108,9 @@ class LedgerTable:
         if data is None:
             if before is None:
                 return None
+        elif not is_row(data):
+            self.strange += 1
+            return None
         elif before is not None and head(before).order >= head(data).order:
             return None
         self._set(scope, part, data, parts)

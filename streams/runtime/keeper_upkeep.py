@@ -10,11 +10,14 @@ from streams.broker.port import Log, TopicPartition
 from streams.clock import Clock
 from streams.engine.frontier import Frontier
 from streams.errors import LogUnavailable
+from streams.observe.logs import get_logger
 from streams.runtime.commit import partition_of
 from streams.runtime.control import ControlReader
 from streams.runtime.restoring import Restorer
 from streams.runtime.state import State
 from streams.topology.plan import Naming
+
+log = get_logger(__name__)
 
 SNAPSHOT_EVERY = 60.0
 TRIM_EVERY = 60.0
@@ -53,6 +56,14 @@ class Upkeep:
         now = self._clock.monotonic()
         for state in self._states.values():
             state.rest()
+            if state.table.strange:
+                log.warning(
+                    "ledger.strange_records",
+                    topic=self._naming.ledger,
+                    partition=state.partition,
+                    records=state.table.strange,
+                )
+                state.table.strange = 0
         if now - self._last_trim >= TRIM_EVERY:
             self._last_trim = now
             self._begin_trim()

@@ -120,6 +120,27 @@ async def test_broken_and_foreign_records_end_as_dead_letters(site: Any) -> None
     assert {letter.value for letter in letters} == {b"\xff\xfe junk", None, b"{}", b"[]"}
 
 
+async def test_strangers_records_in_the_ledger_stop_nothing(site: Any) -> None:
+    """Whoever may write there by mistake: coordinator, client and history pass them over."""
+    from streams.broker.port import Outgoing
+    from streams.client import Filter
+
+    site.pipeline("p", "stages:\n  - {name: one, type: work}\n")
+    site.start_all()
+    await site.info()
+    ledger = site.naming().ledger
+    junk = [b"hello", b"", b"\x00", b'{"s": "SUCCESS"}', None]
+    keys = [b"a|@job", b"a|one", b"\xff\xfe", b"nothing"]
+    await site.log.publish(
+        [Outgoing(ledger, k, v, partition=p) for k in keys for v in junk for p in range(4)]
+    )
+    await site.submit("a")
+    view = await site.until_job("a", "succeeded")
+    assert view.stages["one"].status == "succeeded"
+    assert [job.id for job in await site.client.jobs(Filter("p"))] == ["a"]
+    assert [each.status for each in await site.client.history("a", "p")][-1] == "succeeded"
+
+
 async def test_one_submission_is_one_job_whatever_is_sent_twice(site: Any) -> None:
     """Row 23: equal sends are one; another body under the same id is `id-conflict`."""
     site.pipeline("p", "stages:\n  - {name: one, type: work}\n")

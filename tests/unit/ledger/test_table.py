@@ -271,3 +271,15 @@ def test_a_store_that_cannot_be_written_costs_memory_only():
 def test_heads_are_enough():
     """Rows are decoded where they are looked at, not in the table."""
     assert head(b'\x00{"s":"RUNNING","ph":1,"wait":"nonsense"}').order == Order(1, 1, 1)
+
+
+def test_what_a_stranger_wrote_is_counted_and_passed_over():
+    """Broken records never stop a partition; a tombstone for nothing changes nothing."""
+    table = LedgerTable()
+    table.read(key(), row(), 0)
+    assert table.read(key(), b"hello", 1) is None
+    assert table.read(b"\xff\xfe", b"{}", 2) is None
+    assert table.read(b"\xff\xfe", None, 3) is None
+    assert table.strange == 2
+    assert table.position == 4
+    assert dict(table.rows("j")) == {"a": row()}
