@@ -13,7 +13,7 @@ from streams.cli.output import Form, FormOption, give, say, show, table
 from streams.cli.session import chosen_cluster, on_log, settings_of_verb
 
 if TYPE_CHECKING:
-    from streams.testing.chaos.rows import Row
+    from streams.testing.chaos.rows import FaultRow
     from streams.testing.chaos.run import Order
     from streams.testing.chaos.verdict import Verdict
 
@@ -83,7 +83,7 @@ def chaos(
         raise typer.Exit(1)
 
 
-def _chosen(numbers: list[int] | None) -> list[Row]:
+def _chosen(numbers: list[int] | None) -> list[FaultRow]:
     """The rows of these numbers, or all."""
     from streams.errors import NotFoundError
     from streams.testing.chaos.rows import ROWS
@@ -104,7 +104,7 @@ def _written(file: Path | None, verdicts: list[Verdict]) -> None:
 
 
 async def _judged(
-    rows: list[Row], order: Order, keep: Callable[[list[Verdict]], None]
+    rows: list[FaultRow], order: Order, keep: Callable[[list[Verdict]], None]
 ) -> list[Verdict]:
     """Each row's verdict, told and kept as soon as it is there."""
     from streams.testing.chaos.run import run

@@ -14,7 +14,7 @@ from streams.clock import Clock, SystemClock
 from streams.errors import UserError
 from streams.testing.chaos.context import Context
 from streams.testing.chaos.ground import Ground
-from streams.testing.chaos.rows import Row
+from streams.testing.chaos.rows import FaultRow
 from streams.testing.chaos.verdict import Verdict
 
 EXPLANATIONS: dict[str, str] = {
@@ -44,7 +44,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 async def run(
-    rows: Sequence[Row], order: Order, say: Callable[[str], None]
+    rows: Sequence[FaultRow], order: Order, say: Callable[[str], None]
 ) -> AsyncIterator[Verdict]:
     """Verdicts in the order of the rows; a row that cannot be run says why."""
     _check_reachable(order)
@@ -92,7 +92,7 @@ def _check_reachable(order: Order) -> None:
 
 
 def _context(
-    row: Row, order: Order, ground: Ground | None, clock: Clock, say: Callable[[str], None]
+    row: FaultRow, order: Order, ground: Ground | None, clock: Clock, say: Callable[[str], None]
 ) -> Context:
     seconds = row.seconds if order.minutes is None else min(row.seconds, order.minutes * 60)
     repeats = order.repeats if order.repeats is not None else (row.repeats if order.nightly else 1)
