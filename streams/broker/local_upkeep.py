@@ -183,7 +183,9 @@ async def _upkeep_in_memory(view: LogView, memory: MemoryRecords, tombstones_ms:
         run = memory.runs.get(pid)
         kept = end if run is None else run.first_since(now - retention, end)
         place = TopicPartition(topic, partition)
-        if kept > view.edge(place).low:
+        begins = end if run is None else run.first_since(0, end)
+        # A gap before the first record is no reason to move: nothing there is too old.
+        if kept > view.edge(place).low and (kept > begins or begins == end):
             old[place] = kept
     if old:
         await view.change(lambda file: raise_low(file, old))

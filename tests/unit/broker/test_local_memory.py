@@ -1,6 +1,6 @@
 """Records in memory are what rows of a file are: whatever is done to a log, both give the same."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.broker.local import LocalLog
@@ -99,6 +99,7 @@ async def seen_after(path, steps, gaps):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(writes | waits | trims | upkeep, max_size=25), st.booleans())
+@example([("write", "brief", b"a", b"1")] * 2 + [("trim", B0, 1), ("upkeep",)], True)
 async def test_a_log_in_memory_gives_what_one_in_a_file_gives(tmp_path_factory, steps, gaps):
     """Tests and dry runs on a log in memory stand for production."""
     path = tmp_path_factory.mktemp("log") / "log.db"
