@@ -17,6 +17,11 @@ def environment():
     return {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
 
+def _hears_ctrl_c():
+    """As at a terminal: a suite in the background hands a SIGINT on that is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(folder, *words, timeout=LIMIT):
     """The verb has run; its result."""
     return subprocess.run(
@@ -45,6 +50,7 @@ class Process:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=_hears_ctrl_c,  # noqa: PLW1509 - takes no lock that a thread could hold
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
