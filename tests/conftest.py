@@ -30,7 +30,12 @@ def _no_settings_from_outside(monkeypatch):
 @pytest.fixture(autouse=True)
 def _log_lines_reach_caplog(monkeypatch):
     """Whoever configured the logs before, in whatever order the tests run."""
-    monkeypatch.setattr(logging.getLogger("streams"), "propagate", True)
+    logger = logging.getLogger("streams")
+    monkeypatch.setattr(logger, "propagate", True)
+    before = logger.level
+    logger.setLevel(logging.NOTSET)
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(autouse=True)

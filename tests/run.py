@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-test"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / "installed-from"
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
+"""Most of the suite's time is waiting for brokers and sessions. A file's tests share a broker."""
 
 
 def main(pytest_arguments: list[str]) -> int:
@@ -38,7 +40,7 @@ def main(pytest_arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as elsewhere:
         # Away from the checkout, so that it is the wheel that answers.
         phase("installed command", [tool("streams"), "version"], cwd=Path(elsewhere))
-    phase("tests", [tool("python"), "-m", "pytest", *pytest_arguments])
+    phase("tests", [tool("python"), "-m", "pytest", *SIDE_BY_SIDE, *pytest_arguments])
     return 0
 
 

@@ -65,7 +65,8 @@ class BatchReader:
         return self._positions[place]
 
     async def poll(self) -> dict[TopicPartition, list[Batch]]:
-        """What came since, uncommitted or not. Raises `LogUnavailable`; the next call goes on."""
+        """What came since, uncommitted or not. Raises `LogUnavailable` where that is nothing; the
+        next call goes on."""
         found: dict[TopicPartition, list[Batch]] = {}
         missing = {place.topic for place in self._positions if place not in self._leaders}
         try:
@@ -80,8 +81,19 @@ class BatchReader:
         except (OSError, EOFError, TimeoutError, struct.error) as error:
             await self.close()
             self._leaders.clear()
-            raise LogUnavailable(f"reading batches: {type(error).__name__}: {error}") from error
+            # What other leaders gave before is given: the positions are past it.
+            if not found:
+                raise LogUnavailable(f"reading batches: {type(error).__name__}: {error}") from error
         return found
+
+    async def leaders(self, topics: Collection[str]) -> dict[TopicPartition, tuple[str, int]]:
+        """Host and port of who leads each of their partitions now. Raises `LogUnavailable`."""
+        try:
+            await self._look_up(topics)
+        except (OSError, EOFError, struct.error) as error:
+            await self.close()
+            raise LogUnavailable(f"asking for leaders: {error}") from error
+        return {place: at for place, at in self._leaders.items() if place.topic in topics}
 
     async def close(self) -> None:
         """No connection is open."""

@@ -8,6 +8,7 @@ it as a `Poll` and its next `poll` lets the thread go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -25,6 +26,7 @@ from streams.broker.kafka_errors import (
     error_of,
     failure,
 )
+from streams.broker.kafka_freezing import freezing
 from streams.broker.kafka_options import KafkaOptions
 from streams.broker.kafka_records import (
     client_offsets,
@@ -42,6 +44,9 @@ GIVING_UP = 15.0
 SLICE = 0.1
 """Seconds after which a wait for records looks whether there is other news."""
 ONE_READ = 5.0
+AT_ONCE = 10_000
+HEARD_OUT = 10
+"""Times so many records that are thrown away at the end; the library holds no more of them."""
 
 
 class KafkaConsumer:
@@ -143,8 +148,20 @@ class KafkaConsumer:
 
     def _close(self) -> None:
         client, self._client = self._client, None
-        if client is not None:
+        if client is None:
+            return
+        with freezing.watching():
+            self._hear_out(client)
             client.close()
+
+    def _hear_out(self, client: Any) -> None:
+        """Nothing is left that the library wants to tell. Of a rebalance that it could tell only
+        while it is closed it would wait for an answer that never comes, with Python's lock held
+        (`kafka_freezing`)."""
+        with contextlib.suppress(KafkaException):
+            for _ in range(HEARD_OUT):
+                if len(client.consume(AT_ONCE, 0)) < AT_ONCE:
+                    return
 
     def _poll(self, most: int, timeout: float) -> Poll | None:
         if self._failure is not None:

@@ -116,16 +116,22 @@ class KafkaGroups:
         return sorted(each.group_instance_id or each.client_id for each in found)
 
     async def _described(self, group: str) -> list[Any]:
-        """Its members, as the broker shows them."""
-        futures = self._admin.client.describe_consumer_groups([group], request_timeout=REQUEST)
-        (outcome,) = (await ended(futures)).values()
-        if isinstance(outcome, KafkaException):
+        """Its members, as the broker shows them. A coordinator that only just became one is waited
+        for until it has read who they are."""
+        until = self._clock.monotonic() + STABLE
+        while True:
+            futures = self._admin.client.describe_consumer_groups([group], request_timeout=REQUEST)
+            (outcome,) = (await ended(futures)).values()
+            if not isinstance(outcome, BaseException):
+                return list(outcome.members)
+            if not isinstance(outcome, KafkaException):
+                raise outcome
             if error_of(outcome).code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return []
-            raise failure(error_of(outcome), f"members of {group}")
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return list(outcome.members)
+            trouble = failure(error_of(outcome), f"members of {group}")
+            if not isinstance(trouble, LogUnavailable) or self._clock.monotonic() > until:
+                raise trouble
+            await self._clock.sleep(0.1)
 
 
 def _first_error(outcome: Any) -> KafkaError | None:

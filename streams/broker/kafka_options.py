@@ -95,8 +95,10 @@ _WRITING: Config = {
     "partitioner": "murmur2_random",
     # A producer asks for topics it once knew; unlike a consumer it would have them made anew.
     "allow.auto.create.topics": False,
-    # With a longer one commits that follow each other meet CONCURRENT_TRANSACTIONS.
     "linger.ms": 0,
+    # The markers of a transaction are written after its commit was answered. Who begins the next one
+    # before that is told to come again (CONCURRENT_TRANSACTIONS), at first after so long.
+    "retry.backoff.ms": 2,
     "compression.type": "lz4",
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 1_000_000,

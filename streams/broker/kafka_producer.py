@@ -29,10 +29,6 @@ OPENING = 30.0
 COMMITTING = 12.0
 """Seconds for a whole transaction; the broker aborts it after `transaction.timeout.ms` (10 s)."""
 ABORTING = 8.0
-BREATH = 0.001
-"""Seconds between two transactions. Their markers are written after the commit has answered; who
-begins before that meets CONCURRENT_TRANSACTIONS, for which the library waits 20 ms. Measured on
-one node: 6 ms a commit with it, 9 to 15 ms without."""
 ONE_CALL = 5.0
 """Seconds after which a call is made again, which goes on where the last one was."""
 
@@ -50,7 +46,6 @@ class KafkaProducer:
         self._broken: LogError | None = None
         self._over: LogError | None = None
         """Said by the thread: why the client can commit no more."""
-        self._ended = 0.0
         self._late = False
         """A request of the last transaction may still arrive, and would be taken for the next one's
         (no client has KIP-890 yet): that one needs another epoch."""
@@ -120,10 +115,7 @@ class KafkaProducer:
             self._late = False
             self._open()
         client, self._refused = self._client, None
-        now = self._clock.monotonic()
-        until = now + COMMITTING
-        if now - self._ended < BREATH:
-            client.poll(BREATH)
+        until = self._clock.monotonic() + COMMITTING
         try:
             client.begin_transaction()
             if positions:
@@ -144,7 +136,6 @@ class KafkaProducer:
             if found.fatal() or found.txn_requires_abort():
                 raise self._abandoned(error) from error
             raise self._doubtful(failure(found, f"committing {self._name}")) from error
-        self._ended = self._clock.monotonic()
 
     def _produce(self, records: Sequence[Outgoing], until: float) -> None:
         produce = self._client.produce

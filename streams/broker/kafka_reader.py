@@ -38,6 +38,8 @@ class KafkaReader:
         self._client: Any = None
         self._positions: dict[TopicPartition, int] = {}
         self._to_assign = False
+        self._trimmed: dict[TopicPartition, LogError] = {}
+        """What they were to go on with is not in the log any more."""
         self._trouble: LogError | None = None
         self.closed = False
 
@@ -45,6 +47,7 @@ class KafkaReader:
         """Reads exactly these."""
         self._positions = dict(positions)
         self._to_assign = True
+        self._trimmed.clear()
         self._trouble = None
 
     def position(self, place: TopicPartition) -> int:
@@ -92,6 +95,8 @@ class KafkaReader:
         until = self._clock.monotonic() + timeout
         before = dict(self._positions)
         while True:
+            # Here, where nothing is in hand: whoever asks brokers may not be answered.
+            self._begin_again()
             if self._trouble is not None:
                 raise self._trouble
             if self._to_assign:
@@ -135,15 +140,18 @@ class KafkaReader:
             return
         found = failure(error, f"reading {message.topic() or ''}")
         if isinstance(found, OffsetLost):
-            self._begin_again(TopicPartition(message.topic(), message.partition()), found)
+            self._trimmed[TopicPartition(message.topic(), message.partition())] = found
         elif not isinstance(found, LogUnavailable):
             self._trouble = found
 
-    def _begin_again(self, place: TopicPartition, error: LogError) -> None:
-        """The partition was trimmed past its position: it goes on at its low watermark."""
-        low = self._admin.low_marks([place])[place]
-        if low <= self._positions[place]:
-            self._trouble = error  # beyond the end: this is another log than it was
-            return
-        self._positions[place] = low
-        self._to_assign = True
+    def _begin_again(self) -> None:
+        """What was trimmed past its position goes on at its low watermark."""
+        lows = self._admin.low_marks(self._trimmed)
+        for place, low in lows.items():
+            if low <= self._positions.get(place, -1):
+                # Beyond the end: this is another log than it was.
+                self._trouble = self._trimmed[place]
+            elif place in self._positions:
+                self._positions[place] = low
+                self._to_assign = True
+        self._trimmed.clear()

@@ -13,6 +13,7 @@ from streams.cli import (
     gate,
     inspect,
     job,
+    recover,
     run,
     testing,
     topology,
@@ -36,6 +37,7 @@ for group in (
     events.app,
     control.app,
     inspect.app,
+    recover.app,
     testing.app,
     chaos.app,
 ):

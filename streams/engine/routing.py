@@ -115,12 +115,9 @@ class Step(msgspec.Struct, gc=False):
         """The whole job is to stop: a signal to its keeper."""
         self.end("CANCELLED", reason=verdict.reason)
         flow, path = self.flow, self.part.path
-        data = SignalData(
-            kind="cancel",
-            reason=verdict.reason or f"stage {path} asked for it",
-            by=f"stage {path}",
-            epoch=self.delivery.epoch,
-        )
+        # In the words that follow from the row as well: either may be the first to arrive.
+        reason = verdict.reason or f"stage {path} asked for it"
+        data = SignalData(kind="cancel", reason=reason, epoch=self.delivery.epoch)
         root = self.delivery.root
         signal = make(
             SIGNAL, flow.plan, flow.origin, "@job", self.event.id, msgspec.json.encode(data),

@@ -44,6 +44,7 @@ from streams.runtime.control import ControlReader
 from streams.runtime.deliveries import opened
 from streams.runtime.execution import NOT_HERE, CancelToken, Execution, Outcome
 from streams.runtime.figures import DROPPED, PARKED, SUCCEEDED, UNREADABLE, Figures
+from streams.runtime.first_positions import FirstPositions
 from streams.runtime.group_commit import GroupCommit, Said
 from streams.runtime.runner import Job, Runner
 from streams.runtime.scout import Scout
@@ -93,6 +94,7 @@ class Agent:
         self._pool = pool
         self._worker = worker
         self._group = naming.pool_group(pool)
+        self._first = FirstPositions(naming, control, clock, self._group)
         self._stages = stages
         self._echo = echo
         self._encoder = Encoder(naming, partitions)
@@ -261,11 +263,12 @@ class Agent:
             self._out.membership = poll.membership
         if poll.assigned:
             marks = await self._log.watermarks(poll.assigned)
+            notes = await self._first.notes(poll.assigned, marks)
             taken = {
                 place: self._taken_over(place, committed, marks[place])
                 for place, committed in poll.assigned.items()
             }
-            await self._out.own(producer, taken)
+            await self._out.own(producer, taken, notes)
 
     def _taken_over(
         self, place: TopicPartition, committed: Committed | None, marks: Watermarks

@@ -38,6 +38,18 @@ class Layout(msgspec.Struct, frozen=True):
     id: str = ""
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """A group has begun to read a partition."""
+
+    offset: int
+    at: int = 0
+
+
+def begun_name(group: str, place: TopicPartition) -> str:
+    """Under which name that is noted."""
+    return f"{group}/{place.topic}/{place.partition}"
+
+
 class ControlTable:
     """What the control topic says now. `listeners` hear of each change."""
 
@@ -51,7 +63,9 @@ class ControlTable:
         self.facts: dict[str, Any] = {}
         self.pauses: dict[str, dict[str, Any]] = {}
         self.sources: dict[str, Any] = {}
-        """`TOPIC` and `TOPIC/PARTITION` of others' topics → where reading them began."""
+        """Topics of others → where reading them began."""
+        self.begun: dict[str, Begun] = {}
+        """`begun_name` → where the group's first position there was."""
         self.listeners: list[Listener] = []
         self.time = 0
         """When the newest record was appended: the log's clock has passed it (ms)."""
@@ -83,6 +97,8 @@ class ControlTable:
                 self.facts[name] = msgspec.json.decode(value)["value"]
         elif kind == "source":
             _set(self.sources, name, msgspec.json.decode(value) if value else None)
+        elif kind == "begun":
+            _set(self.begun, name, msgspec.json.decode(value, type=Begun) if value else None)
         elif kind == "active" and value:
             self.active = str(msgspec.json.decode(value)["digest"])
         elif kind == "store":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -170,11 +170,17 @@ class GroupCommit:
             if not said.done():
                 said.set_result(True)
 
-    async def own(self, producer: Producer, taken: Mapping[TopicPartition, Frontier]) -> None:
-        """Takes partitions over: says so in the offsets, so that a death can be counted."""
+    async def own(
+        self,
+        producer: Producer,
+        taken: Mapping[TopicPartition, Frontier],
+        notes: Collection[Outgoing] = (),
+    ) -> None:
+        """Takes partitions over: says so in the offsets, so that a death can be counted; `notes`
+        are committed with them."""
         async with self._one:
             self.frontiers.update(taken)
-            await self._commit(producer, [], taken, [])
+            await self._commit(producer, list(notes), taken, [])
 
     async def give_up(self, producer: Producer, places: frozenset[TopicPartition]) -> None:
         """Commits what was gathered for these, says good-bye in their offsets, forgets them."""

@@ -45,6 +45,7 @@ from streams.runtime.commit import Encoder, partition_of, transaction
 from streams.runtime.control import ControlReader
 from streams.runtime.deciding import Decisions
 from streams.runtime.figures import DECIDED, Figures
+from streams.runtime.first_positions import FirstPositions
 from streams.runtime.group_commit import commit_surely
 from streams.runtime.keeper_feed import Feed, size_of
 from streams.runtime.keeper_ownership import Ownership
@@ -177,6 +178,7 @@ class Keeper:
             producer,
             self._figures,
             self.pulse.member,
+            FirstPositions(self._naming, self._control, self._clock, self._naming.keeper_group),
         )
         upkeep = Upkeep(
             self._log,

@@ -10,6 +10,7 @@ from streams.engine import keeping
 from streams.engine.frontier import Frontier
 from streams.runtime.commit import transaction
 from streams.runtime.figures import Figures
+from streams.runtime.first_positions import FirstPositions
 from streams.runtime.group_commit import commit_surely
 from streams.runtime.keeper_feed import Feed
 from streams.runtime.restoring import Restorer
@@ -34,6 +35,7 @@ class Ownership:
         producer: Producer,
         figures: Figures,
         member: str,
+        first: FirstPositions,
     ) -> None:
         self._log = source
         self._naming = naming
@@ -44,6 +46,7 @@ class Ownership:
         self._producer = producer
         self._figures = figures
         self._member = member
+        self._first = first
 
     async def change(self, poll: Poll) -> None:
         """What was lost or revoked is gone, in order; what was assigned is restored and fed."""
@@ -59,6 +62,11 @@ class Ownership:
         for place, committed in poll.assigned.items():
             taken[place] = frontier = Frontier(*(committed or Committed(marks[place].low)))
             frontier.take_over(0)
+        notes = await self._first.notes(poll.assigned, marks)
+        if notes:
+            new = {p: taken[p].commit() for p, stood in poll.assigned.items() if stood is None}
+            begun = transaction(notes, new, self._feed.membership)
+            await commit_surely(self._producer, begun, self._clock)
         states: dict[int, State] = {}
         try:
             for place in taken:

@@ -334,7 +334,8 @@ class Source:
                 f"{self._naming.source_group} stands at {at.offset} of {place.topic}"
                 f"/{place.partition}, which has {mark.low} to {mark.high}: what lies between was"
                 " deleted before it was read",
-                help="Stop the workers, set the group's position, start them.",
+                help="Stop the workers, then: `streams recover` shows what is lost, and sets the"
+                " position with --apply.",
             )
             self._halt(place, why)
         if not lost:

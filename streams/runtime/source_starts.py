@@ -1,9 +1,7 @@
 """Where reading somebody else's topic begins: said once, kept for good.
 
 The first member that comes to a topic notes where each of its partitions begins, in the control
-topic; each partition's owner commits that position, together with a note that it did so, before it
-reads a record. From then on a partition without a committed position is one whose position was
-lost, and nothing is read of it: beginning anew would repeat or skip, and nobody would notice (R5).
+topic; each partition's owner commits that position as `first_positions` says.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from streams.broker.port import Log, Outgoing, TopicPartition
 from streams.clock import Clock
 from streams.errors import OffsetLost
 from streams.runtime.control import ControlReader
+from streams.runtime.first_positions import FirstPositions
 from streams.topology.plan import Naming, SourceTopic
 
 EXPLANATIONS: dict[str, str] = {
@@ -25,9 +24,9 @@ group has no committed position there any more: deleted by hand, expired while n
 topic was deleted and made again. Nothing is read of it, since `start` counts once and a guess would
 skip or repeat records.
 
-Next: stop the workers, set the group's position (`kafka-consumer-groups --reset-offsets`), start
-them. To begin as if it had never been read, delete the records `source/TOPIC` and
-`source/TOPIC/PARTITION` of the control topic by tombstones.""",
+Next: stop the workers, look at what `streams recover` shows, let it set the position, start them.
+To begin as if it had never been read, delete the records `source/TOPIC` and
+`begun/GROUP/TOPIC/PARTITION` of the control topic by tombstones.""",
 }
 
 
@@ -54,13 +53,13 @@ class SourceStarts:
         self._log = log
         self._naming = naming
         self._control = control
-        self._clock = clock
+        self._first = FirstPositions(naming, control, clock, naming.source_group, "K091")
 
     async def of(
         self, places: Collection[TopicPartition], sources: Mapping[str, SourceTopic]
     ) -> Begun:
         """Where these partitions begin, in which their group has no position."""
-        await self._control.wait_until(await self._control.end())
+        await self._first.look()
         begun = Begun()
         for topic in sorted({place.topic for place in places}):
             mine = sorted(place for place in places if place.topic == topic)
@@ -74,25 +73,21 @@ class SourceStarts:
         noted = known.get(source.topic)
         if noted is None:
             beginning = await self._beginning(source)
-            begun.notes.append(self._note(source.topic, beginning))
+            key = f"source/{source.topic}".encode()
+            value = msgspec.json.encode(beginning)
+            begun.notes.append(Outgoing(self._naming.control, key, value, (), 0))
         else:
             beginning = msgspec.convert(noted, _Beginning)
-        lows = await self._log.watermarks(places)
+        marks = await self._log.watermarks(places)
+        lost = self._first.lost(places, marks)
+        begun.lost.update(lost)
         for place in places:
-            name = f"{place.topic}/{place.partition}"
-            if name in known:
-                begun.lost[place] = OffsetLost(
-                    f"{self._naming.source_group} has no position in {name} any more, and has"
-                    f" read it from {known[name]['offset']} on; it holds {lows[place].low}"
-                    f" to {lows[place].high}",
-                    code="K091",
-                    help="Stop the workers, set the group's position, start them.",
-                )
+            if place in lost:
                 continue
             # A partition that was added later has nothing that is older than the topic's beginning.
-            at = beginning.positions.get(str(place.partition), lows[place].low)
+            at = beginning.positions.get(str(place.partition), marks[place].low)
             begun.positions[place] = at
-            begun.notes.append(self._note(name, {"offset": at, "at": self._clock.now()}))
+            begun.notes.append(self._first.note(place, at))
 
     async def _beginning(self, source: SourceTopic) -> _Beginning:
         """For every partition of the topic, so that all members mean the same moment."""
@@ -106,7 +101,3 @@ class SourceStarts:
             found = {place: mark.low if first else mark.high for place, mark in marks.items()}
         positions = {str(place.partition): offset for place, offset in found.items()}
         return _Beginning(source.start, positions)
-
-    def _note(self, name: str, value: object) -> Outgoing:
-        key = f"source/{name}".encode()
-        return Outgoing(self._naming.control, key, msgspec.json.encode(value), (), 0)

@@ -50,6 +50,14 @@ class TransactionSeen(msgspec.Struct, frozen=True, kw_only=True):
     ended: int
 
 
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """Positions of a group without members that an operator set."""
+
+    at: int
+    group: str
+    positions: dict[TopicPartition, Committed]
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was asked for from outside: a submission, a signal, a fact."""
 
@@ -104,6 +112,7 @@ class History(msgspec.Struct, kw_only=True):
     plans: tuple[Plan, ...]
     records: list[Appended]
     transactions: dict[int, TransactionSeen]
+    moved: list[Moved] = []
     asked: list[Asked]
     ran: list[Ran]
     kept: list[Kept]

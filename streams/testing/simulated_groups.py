@@ -252,16 +252,25 @@ class Groups:
 
     def set_positions(self, name: str, positions: Mapping[TopicPartition, Committed]) -> None:
         """A group without members stands at these positions."""
+        self._check_empty(name, "set")
+        self.group(name).positions.update(positions)
+        self._changed()
+
+    def delete(self, name: str) -> None:
+        """A group without members stands nowhere."""
+        self._check_empty(name, "deleted")
+        self.group(name).positions.clear()
+        self._changed()
+
+    def _check_empty(self, name: str, done: str) -> None:
         group = self.group(name)
         if group.seats:
             names = ", ".join(sorted(group.seats))
             raise LogError(
-                f"positions of {name} cannot be set while it has members: {names}",
+                f"positions of {name} cannot be {done} while it has members: {names}",
                 code="K027",
                 help="Stop its workers first, or wait for their session to end.",
             )
-        group.positions.update(positions)
-        self._changed()
 
     # -- generations --------------------------------------------------------------------------
 

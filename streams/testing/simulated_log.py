@@ -121,6 +121,12 @@ class ProcessLog:
         self._broker.topics.check_positions(positions)
         self._broker.groups.set_positions(group, positions)
 
+    async def delete_groups(self, groups: Collection[str]) -> None:
+        """They are gone with all their positions; one with members is an error."""
+        await self._broker.arrive(self._process, "admin")
+        for group in groups:
+            self._broker.groups.delete(group)
+
     async def members(self, group: str) -> list[str]:
         """Who is in the group now, sorted."""
         await self._broker.arrive(self._process, "admin")

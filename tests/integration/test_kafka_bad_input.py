@@ -7,12 +7,16 @@ Two processes of agents and the keeper in a third.
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
 from streams.event import submission_job_id
+from tests.integration.command import ROOT
 from tests.integration.outside import Stranger, binary, rows_of, site_on, structured
 
 pytestmark = pytest.mark.processes
@@ -330,6 +334,11 @@ async def test_a_source_whose_position_was_deleted_is_not_begun_again(site, stra
     assert "from 0 on; it holds 0 to 2" in line["error"]
     assert len(await site.done_events()) == 1
     assert all_live(site)
+    assert site.stop("both") == 0
+    code, (found,) = recover(site, "--apply")
+    assert (code, found["topic"], found["new_position"], found["left"]) == (0, topic, 1, 1)
+    site.start("both", "--agents", "--keeper")
+    await jobs_done(site, 2)
 
 
 async def test_retention_past_the_intake_s_position_ends_the_worker_with_both_numbers(
@@ -354,26 +363,55 @@ async def test_retention_past_the_intake_s_position_ends_the_worker_with_both_nu
     assert re.search(rf"stands at 1 in \S+intake/{place}, which has 3 to 4", line["error"])
 
 
-async def test_a_pipeline_whose_own_positions_were_deleted_loses_and_doubles_no_job(site, stranger):
-    """Row 26: its topics are read again from where they begin; what was done is known by its rows
-    (user code may run again, its effects inside the log do not)."""
+async def test_a_pipeline_whose_own_positions_were_deleted_stops_until_they_are_recovered(
+    site, stranger
+):
+    """Row 26, R5: nothing is begun again; `streams recover` finds out what was done, and then
+    nothing is lost or done twice."""
     site.pipeline(
         "p", "stages:\n  - {id: a, type: work}\n  - {id: b, type: work, depends_on: [a]}\n"
     )
-    site.start("both", "--agents", "--keeper")
+    site.start_all()
     names = (await site.info()).naming
     jobs = [f"j{n}" for n in range(20)]
     await site.submit(*jobs)
     await jobs_done(site, 20)
-    assert site.stop("both") == 0
+    for process in list(site.processes):
+        assert site.stop(process) == 0
     await site.submit("meanwhile")
     for group in (names.keeper_group, names.pool_group("default")):
         stranger.forget_group(group)
-    site.start("both", "--agents", "--keeper")
+    site.start_all()
+
+    for process in list(site.processes):
+        assert site.processes.pop(process).wait(timeout=30) != 0
+    assert {line["code"] for line in site.said("worker.failed")} == {"K096"}
+    code, shown = recover(site)
+    assert code == 1
+    assert {each["state"] for each in shown} == {"missing"}
+    assert sum(each["left"] for each in shown) == 1, "the job that came meanwhile"
+    assert len(shown) == 16, "intake, hold and two stages, four partitions each"
+    assert recover(site, "--apply") == (0, shown)
+    site.start_all()
     await site.submit("last")
     await jobs_done(site, 22)
     await site.clock.sleep(1)
 
     assert sorted(await site.done_events()) == sorted([*jobs, "meanwhile", "last"])
+    assert Counter(site.side_effects("a")) == Counter([*jobs, "meanwhile", "last"])
     assert await site.client.dead_letters("p") == []
     assert all_live(site)
+
+
+def recover(site, *words):
+    """Exit code, and what is said of each lost position."""
+    done = subprocess.run(
+        [sys.executable, "-m", "streams.cli.main", "recover", "-o", "json", *words],
+        cwd=site.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout or "[]")

@@ -208,7 +208,7 @@ async def retried(rig):
 
 async def retried_in_trouble(rig):
     """The same, with commits that fail."""
-    faults = {(KEEPER, 5): Fault.ABORTED, (AGENT, 3): Fault.UNKNOWN, (KEEPER, 8): Fault.UNKNOWN}
+    faults = {(KEEPER, 6): Fault.ABORTED, (AGENT, 3): Fault.UNKNOWN, (KEEPER, 9): Fault.UNKNOWN}
     rig.log.choose = lambda name, number, _: faults.get((name, number))
     await retried(rig)
 

@@ -18,6 +18,8 @@ from streams.engine.messages import SIGNAL, SUBMIT
 from streams.engine.rows import ENDED, head
 from streams.errors import LogError, LogUnavailable, OutcomeUnknown
 from streams.event import Event
+from streams.inspection.recovery import apply as apply_recoveries
+from streams.inspection.recovery import recoveries
 from streams.policies import policy_of
 from streams.runtime import state
 from streams.runtime.execution import Execution
@@ -25,7 +27,7 @@ from streams.runtime.setup import apply
 from streams.runtime.worker import Worker
 from streams.secrets import Secrets
 from streams.testing.faults import Fault
-from streams.testing.history import Asked, History, Kept, Ran
+from streams.testing.history import Asked, History, Kept, Moved, Ran
 from streams.testing.simulated_log import SimulatedLog
 from streams.testing.tester_inline import OnTheSpot
 from streams.testing.virtual_time import VirtualClock, virtual_loop
@@ -185,6 +187,9 @@ class Play:
         faults.commit, faults.latency = self.fault_of, self.latency_of
         faults.crash_point, faults.lag = self.reached, self.lag_of
         self.asked, self.ran = [], []
+        self.moved = []
+        self.blackout = False
+        """Nobody may come back."""
         self.faults = []
         """What ended a process and never may."""
         self.errands = set()
@@ -274,6 +279,37 @@ class Play:
         with contextlib.suppress(LogUnavailable):
             await self.log.maintain()
 
+    async def do_forget(self, step):
+        """Everybody is killed; positions of groups are deleted, found out anew, and set."""
+        self.blackout = True
+        try:
+            fallen = [process for process in self.processes.values() if process.alive]
+            for process in fallen:
+                await process.die()
+            agents, keeper = NAMING.pool_group("default"), NAMING.keeper_group
+            groups = {"agents": [agents], "keeper": [keeper], "both": [agents, keeper]}[step.what]
+            while not await self.forgotten(groups):
+                await self.clock.sleep(0.5)
+        finally:
+            self.blackout = False
+        for process in fallen:
+            self.later(self.back(process, step.seconds))
+
+    async def forgotten(self, groups):
+        """Whether it is done; not as long as somebody has a seat, or the log is down."""
+        try:
+            await self.log.delete_groups(groups)
+            found = await recoveries(self.log, NAMING, self.clock.now())
+            await apply_recoveries(self.log, found)
+        except LogError as error:
+            if error.code != "K027" and not isinstance(error, LogUnavailable):
+                raise
+            return False
+        for group in groups:
+            positions = await self.log.positions(group)
+            self.moved.append(Moved(at=self.clock.now(), group=group, positions=positions))
+        return True
+
     # -- what the log is told ----------------------------------------------------------------
 
     def fault_of(self, producer, number, transaction):
@@ -301,6 +337,8 @@ class Play:
 
     async def back(self, process, seconds):
         await self.clock.sleep(seconds)
+        while self.blackout:
+            await self.clock.sleep(0.5)
         if not process.alive:
             process.up()
 
@@ -412,6 +450,7 @@ class Play:
             plans=(the_plan,),
             records=self.log.history_records(),
             transactions=self.log.transactions_seen(),
+            moved=self.moved,
             asked=self.asked,
             ran=self.ran,
             kept=[

@@ -54,6 +54,9 @@ def generate(seed):
     if chance.random() < 0.3:
         steps.append(Step(_moment(chance), "submit", chance.choice(jobs), "again"))
     steps += [_trouble(chance) for _ in range(chance.choice((0, 2, 4, 8, 12)))]
+    if chance.random() < 0.15:
+        what = chance.choice(("agents", "keeper", "both"))
+        steps.append(Step(_moment(chance), "forget", what=what, seconds=_moment(chance, 4.0)))
     ordered = tuple(sorted(steps, key=lambda step: step.at))
     return Scenario(seed, shape, chance.choice((1, 2, 3)), ordered)
 

@@ -35,9 +35,18 @@ def test_the_seeds_do_what_they_are_for():
     scenarios = [generate(seed) for seed in range(400)]
     assert {scenario.shape for scenario in scenarios} == set(TEXTS)
     done = {(step.do, step.what) for scenario in scenarios for step in scenario.steps}
-    assert {"kill", "crash", "fault", "freeze", "leave", "join", "clock", "lag", "down"} <= {
-        do for do, _ in done
-    }
+    assert {
+        "kill",
+        "crash",
+        "fault",
+        "freeze",
+        "leave",
+        "join",
+        "clock",
+        "lag",
+        "down",
+        "forget",
+    } <= {do for do, _ in done}
     points = ("before_begin", "after_produce", "after_offsets", "in_commit", "after_commit")
     assert {("crash", point) for point in points} <= done
     faults_of_commits = ("ABORTED", "UNKNOWN", "UNKNOWN_COMMITTED", "FENCED", "LATE")

@@ -44,6 +44,7 @@ class Capture:
         self._visible = log.reader()
         self._begins: dict[TopicPartition, int] = {}
         """Every place that is followed, and from which offset on."""
+        self._widths: dict[str, int] = {}
         self._began = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -61,17 +62,25 @@ class Capture:
         try:
             await self._caught_up()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._all.close()
-            await self._visible.close()
-            await self._heads.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Follows no longer, wherever it is."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._all.close()
+        await self._visible.close()
+        await self._heads.close()
 
     @property
     def followed(self) -> frozenset[TopicPartition]:
         """Every partition that is captured."""
         return frozenset(self._begins)
+
+    def width(self, topic: str) -> int:
+        """Partitions that the topic had when it was first seen: the pipeline's layout."""
+        return self._widths.get(topic, 0)
 
     def reads(self) -> list[Read]:
         """What the reader of committed records was given, in its order."""
@@ -122,11 +131,16 @@ class Capture:
         """New topics of the pipeline are followed from their first offset on; Kafka's own from
         where they stand when they are first seen, unless they are new, too."""
         prefix = f"{self._naming.prefix}."
-        places = {
-            TopicPartition(name, partition)
+        own = {
+            name: spec.partitions
             for name, spec in (await self._log.topics()).items()
             if name.startswith(prefix)
-            for partition in range(spec.partitions)
+        }
+        self._widths = own | self._widths
+        places = {
+            TopicPartition(name, partition)
+            for name, width in own.items()
+            for partition in range(width)
         }
         for name in INTERNALS:
             with contextlib.suppress(TopicError):

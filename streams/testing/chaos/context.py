@@ -17,7 +17,7 @@ from streams.testing.chaos.load import BASE
 from streams.testing.chaos.trial import LIVE, RATE, Trial, trial
 from streams.testing.chaos.verdict import Verdict
 
-BETWEEN = 2.0
+BETWEEN = 1.0
 """Seconds of ordinary load between two faults."""
 
 
@@ -43,7 +43,7 @@ class Context(msgspec.Struct):
 
     @asynccontextmanager
     async def trial(self, topology: str = BASE, rate: float | None = None) -> AsyncIterator[Trial]:
-        """A pipeline in a namespace of its own; its topics are gone afterwards."""
+        """A pipeline in a namespace of its own; nothing of it stays on a cluster of others."""
         run = f"chaos-{self.clock.new_id()[:8]}"
         async with trial(
             self.folder / run,
@@ -53,6 +53,7 @@ class Context(msgspec.Struct):
             direct=self.direct,
             rate=self.rate if rate is None else rate,
             options=self.options,
+            tidy=self.ground is None,
         ) as made:
             yield made
 

@@ -29,7 +29,7 @@ class Driver:
     def __init__(self, client: Client, clock: Clock) -> None:
         self.jobs: list[Job] = []
         self.asked: list[Asked] = []
-        self._client = client
+        self.client = client
         self._clock = clock
         self._info: PipelineInfo | None = None
         self._pending: set[asyncio.Task[None]] = set()
@@ -39,7 +39,7 @@ class Driver:
         until = self._clock.monotonic() + FOUND
         while self._info is None:
             try:
-                self._info = await self._client.pipeline(PIPELINE)
+                self._info = await self.client.pipeline(PIPELINE)
             except Exception:
                 if self._clock.monotonic() > until:
                     raise
@@ -70,6 +70,13 @@ class Driver:
             for task in done:
                 task.result()
 
+    async def stop(self) -> None:
+        """Nothing more is sent, whether it was confirmed or not."""
+        pending = set(self._pending)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
     async def _lead(self, job: Job) -> None:
         await self.send(submission(job), job.id, "submit")
         if job.approved:
@@ -89,7 +96,7 @@ class Driver:
         while True:
             answered: Answered = "failed"
             try:
-                await self._client.submit_event(info, event, job)
+                await self.client.submit_event(info, event, job)
                 answered = "ok"
             except OutcomeUnknown:
                 answered = "unknown"

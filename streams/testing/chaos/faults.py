@@ -18,6 +18,9 @@ DOWN = 1.0
 """Seconds after which a supervisor starts a dead worker again."""
 COMING = 10.0
 """Seconds within which a worker under load comes to any point."""
+ENDING = 6.0
+"""Seconds within which a zombie that ends by itself has ended; one that comes back in order may
+stay."""
 NAMES = tuple(duty.name for duty in TEAM)
 
 
@@ -125,7 +128,7 @@ class Freeze:
         self.thawed = 0
         """... and let go on."""
         self.exited_in: float | None = None
-        """Seconds after that until it ended; None if it did not within ten."""
+        """Seconds after that until it ended; None if it did not in time."""
 
     @property
     def name(self) -> str:
@@ -139,7 +142,7 @@ class Freeze:
         pid = trial.site.pid(self.worker)
         trial.site.thaw(self.worker)
         thawed = trial.clock.monotonic()
-        while trial.clock.monotonic() - thawed < COMING:
+        while trial.clock.monotonic() - thawed < ENDING:
             if self.worker not in trial.site.alive or trial.site.pid(self.worker) != pid:
                 self.exited_in = trial.clock.monotonic() - thawed
                 break
@@ -184,6 +187,20 @@ class BrokerRestart:
             await trial.clock.sleep(DOWN)
         await self.ground.back()
         return trial.clock.monotonic()
+
+
+class Together:
+    """Several faults at the same time; counted from the last of their moments."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = faults
+
+    @property
+    def name(self) -> str:
+        return "; ".join(fault.name for fault in self.faults)
+
+    async def happen(self, trial: Trial) -> float:
+        return max(await asyncio.gather(*(fault.happen(trial) for fault in self.faults)))
 
 
 class Cut:

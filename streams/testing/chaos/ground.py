@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -78,6 +79,24 @@ class Ground:
         for each in found.nodes if found is not None else ():
             if node is None or each.id == node:
                 os.kill(each.pid, signal.SIGKILL)
+
+    def fill_disk(self, node: int) -> None:
+        """The node can write nothing more to any file. A limit of its process does that, without
+        a file system of its own to fill; Kafka gives up a log directory after one failed write."""
+        found = find_broker(self.folder)
+        for each in found.nodes if found is not None else ():
+            if each.id == node:
+                resource.prlimit(each.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+    def running(self) -> frozenset[int]:
+        """Ids of the nodes whose processes live."""
+        found = find_broker(self.folder)
+        return frozenset(each.id for each in found.nodes) if found is not None else frozenset()
+
+    def node_at(self, address: tuple[str, int]) -> int:
+        """The id of the node that serves there, or did."""
+        assert self._broker is not None
+        return next(each.id for each in self._broker.nodes if each.port == address[1])
 
     async def back(self) -> None:
         """Every node serves again, where it was."""

@@ -15,7 +15,7 @@ from streams.testing.chaos.capture import Capture
 from streams.testing.chaos.load import CANARY
 from streams.testing.chaos.transactions import attributed
 from streams.testing.checker.check import check
-from streams.testing.history import Asked, History, Kept
+from streams.testing.history import Asked, History, Kept, Moved
 from streams.topology.plan import Naming, Plan
 
 MOST_TOLD = 12
@@ -49,19 +49,21 @@ async def judge(
     began: int,
     ended: int,
     logs: Iterable[Path],
+    moved: Iterable[Moved] = (),
 ) -> Judged:
     """The rules of the checker on everything that was captured, and C14."""
     found = attributed(capture.records, capture.batches, f"{naming.prefix}.")
     plans = tuple(_plans(capture, naming))
     history = History(
         naming=naming,
-        partitions=_width(capture, naming.ledger),
+        partitions=capture.width(naming.ledger),
         plans=plans,
         records=found.records,
         transactions=found.transactions,
+        moved=list(moved),
         asked=asked,
         ran=[],
-        kept=await rebuilt(log, naming, _width(capture, naming.ledger)),
+        kept=await rebuilt(log, naming, capture.width(naming.ledger)),
         read=capture.reads(),
         policies={
             part.path: policy_of(plans[0], part) for part in plans[0].parts if part.kind == "stage"
@@ -110,10 +112,6 @@ def _plans(capture: Capture, naming: Naming) -> Iterator[Plan]:
     for record in capture.records.get(TopicPartition(naming.control, 0), ()):
         if (record.key or b"").startswith(b"plan/") and record.value is not None:
             yield Plan.decode(record.value)
-
-
-def _width(capture: Capture, topic: str) -> int:
-    return sum(place.topic == topic for place in capture.followed)
 
 
 def _canaries(capture: Capture, logs: Iterable[Path]) -> Iterator[str]:

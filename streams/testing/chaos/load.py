@@ -45,6 +45,13 @@ stages:
   - {{name: fetch, type: chaos-step}}
   - {{name: notify, type: chaos-step, pool: {SIDE_POOL}, depends_on: [fetch]}}
 """
+SHOPPING = f"""{HEAD}
+policies:
+  once: {{max_attempts: 1}}
+stages:
+  - {{name: shop, type: chaos-shop, policy: once}}
+  - {{name: notify, type: chaos-step, pool: {SIDE_POOL}, depends_on: [shop]}}
+"""
 
 Harm = Literal["", "raise", "exit", "segv", "memory", "loop"]
 

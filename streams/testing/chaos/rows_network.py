@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from streams.testing.chaos.context import Context, finished, under_load
-from streams.testing.chaos.faults import NAMES, Cut, Fault
+from streams.testing.chaos.faults import NAMES, Cut, Fault, Together
 from streams.testing.chaos.proxy import Direction, Point, Proxy
 from streams.testing.chaos.transactions import renewed_after
 from streams.testing.chaos.trial import Trial
@@ -48,22 +48,27 @@ class LateEnd:
 
 
 async def late_end(context: Context, verdict: Verdict) -> None:
-    """Row 10."""
+    """Row 10: of one worker the request, of the other one the answer, at the same time."""
     proxy = _proxy(context)
     points: tuple[Point, ...] = ("in commit", "after commit")
-    faults: list[Fault] = [
-        LateEnd(proxy, context.chance.choice(NAMES[:2]), points[n % 2])
-        for n in range(context.repeats * 2)
-    ]
-    held = [fault for fault in faults if isinstance(fault, LateEnd)]
+    held: list[LateEnd] = []
+    faults: list[Fault] = []
+    for _ in range(context.repeats):
+        workers = context.chance.sample(NAMES[:2], 2)
+        pair = [LateEnd(proxy, *each) for each in zip(workers, points, strict=True)]
+        held += pair
+        faults.append(Together(*pair))
     renewed = 0
 
     def audit(made: Trial, fault: Fault, _: Verdict) -> None:
         nonlocal renewed
-        assert isinstance(fault, LateEnd)
-        renewed += renewed_after(made.capture.records, fault.worker, fault.at)
+        assert isinstance(fault, Together)
+        for each in fault.faults:
+            assert isinstance(each, LateEnd)
+            renewed += renewed_after(made.capture.records, each.worker, each.at)
 
     await under_load(context, verdict, faults, most=HELD + 15.0, patience=60.0, after_each=audit)
+    verdict.repeats = len(held)
     verdict.demand(
         renewed == len(held), f"{len(held) - renewed} producers of {len(held)} were used again"
     )

@@ -9,6 +9,7 @@ from streams.broker.port import Outgoing, TopicPartition, TopicSpec, Transaction
 from streams.engine.rows import Row
 from streams.errors import LogError
 from streams.event_rules import milliseconds
+from streams.inspection.recovery import apply, recoveries
 from streams.testing.chaos.context import Context, finished
 from streams.testing.chaos.judging import SKEW, Judged
 from streams.testing.chaos.load import HELD
@@ -16,8 +17,10 @@ from streams.testing.chaos.site import SECOND_KEEPER, TEAM
 from streams.testing.chaos.trial import Trial
 from streams.testing.chaos.verdict import Verdict
 from streams.testing.checker.decoding import version
+from streams.testing.history import Moved
 
-LOST = "K015"
+TRIMMED = "K015"
+FORGOTTEN = "K096"
 HELD_JOBS = 100
 WAIT = 20.0
 """Seconds that the gate of row 31 waits."""
@@ -135,20 +138,31 @@ async def _trimmed(context: Context, verdict: Verdict) -> None:
 async def _forgotten(context: Context, verdict: Verdict) -> None:
     """A group that stood somewhere stands nowhere: nothing is skipped, nothing is done twice."""
     async with context.trial() as made:
-        place = await _with_backlog(context, made, made.naming.stage("fetch"))
+        await _with_backlog(context, made, made.naming.stage("fetch"))
         group = made.naming.pool_group("default")
         await _no_members(context, made, group)
+        stood = await made.log.positions(group)
         await made.log.delete_groups([group])
         made.site.restart(AGENTS.name)
-        said = await _complaint(context, made)
-        if said:
-            verdict.figures["deleted offsets"] = "halts"
-            judged = await made.judged(settled=False)
-        else:
-            verdict.figures["deleted offsets"] = f"begins at {place.partition}'s low watermark"
-            made.heal()
-            judged = await finished(context, made, verdict)
-        verdict.violations += judged.violations
+        said = await _complaint(context, made, FORGOTTEN)
+        verdict.demand(said, f"nothing was said of {group}'s lost positions")
+        now = await made.log.positions(group)
+        verdict.demand(not now, f"{group} began again at {now}")
+        await made.site.stop(AGENTS.name)
+        await _recovered(context, made, group)
+        for duty in TEAM[:2]:
+            made.site.restart(duty.name)
+        made.heal()
+        await finished(context, made, verdict)
+        verdict.figures["deleted offsets"] = f"halts; recovered {len(stood)} positions"
+
+
+async def _recovered(context: Context, made: Trial, group: str) -> None:
+    """What `streams recover --apply` does."""
+    await _no_members(context, made, group)
+    await apply(made.log, await recoveries(made.log, made.naming, made.clock.now()))
+    positions = await made.log.positions(group)
+    made.moved.append(Moved(at=made.clock.now(), group=group, positions=positions))
 
 
 async def _with_backlog(context: Context, made: Trial, stage: str) -> TopicPartition:
@@ -179,12 +193,12 @@ async def _highs(made: Trial, topic: str) -> dict[TopicPartition, int]:
     return {place: mark.high for place, mark in (await made.log.watermarks(places)).items()}
 
 
-async def _complaint(context: Context, made: Trial) -> list[str]:
+async def _complaint(context: Context, made: Trial, code: str = TRIMMED) -> list[str]:
     """What the agents say of an offset that is not there any more, if they do so soon."""
     until = context.clock.monotonic() + 15.0
     while context.clock.monotonic() < until:
         found = [str(line.get("error")) for line in made.site.lines(AGENTS.name)
-                 if line.get("code") == LOST]  # fmt: skip
+                 if line.get("code") == code]  # fmt: skip
         if found:
             return found
         await context.clock.sleep(0.2)

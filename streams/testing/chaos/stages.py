@@ -9,12 +9,15 @@ import asyncio
 import ctypes
 import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 from streams.stage import StageContext, stage
 
 TOO_MUCH = 10 << 30
 """Bytes that no worker of a trial is allowed."""
+CLOSED = "closed"
+"""While a file of this name lies in the trial's folder, whatever a stage asks for is closed."""
 
 
 @stage(type="chaos-step")
@@ -58,6 +61,14 @@ def spin(ctx: StageContext) -> str:
     return "done"
 
 
+@stage(type="chaos-shop")
+def shop(_: StageContext) -> str:
+    """Fails while it is closed."""
+    if Path(CLOSED).exists():
+        raise RuntimeError("closed")
+    return "served"
+
+
 def stages() -> list[Any]:
     """What the topology of a trial may name."""
-    return [step, flaky, harm, spin]
+    return [step, flaky, harm, spin, shop]

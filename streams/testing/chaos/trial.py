@@ -24,6 +24,7 @@ from streams.testing.chaos.load import BASE, PIPELINE, Job, job
 from streams.testing.chaos.rates import Rates
 from streams.testing.chaos.site import Site
 from streams.testing.chaos.stages import stages
+from streams.testing.history import Moved
 from streams.topology.check import check_text
 from streams.topology.plan import Naming, Plan
 
@@ -56,12 +57,19 @@ class Trial:
         direct: str,
         rate: float,
         options: Options,
+        tidy: bool,
     ) -> None:
         self.clock: Clock = SystemClock()
         self.rate = rate
+        self.tidy = tidy
+        """Whether no group of it may stay, either: the cluster outlives the trial."""
         self.topology = topology
+        self.direct = direct
+        """Where the judge reads, past any proxy."""
         self.naming = Naming(namespace, PIPELINE)
-        self.log = KafkaLog.open(direct, clock=self.clock, options=options)
+        self._options = options
+        self.log = self._opened()
+        self._sender: KafkaLog | None = None
         self.site = Site(
             folder,
             bootstrap,
@@ -70,14 +78,15 @@ class Trial:
             clock=self.clock,
             options=options,
         )
-        blobs = BlobStore((folder / "state" / "blobs").as_uri())
-        self.client = Client(self.log, namespace, blobs=blobs, clock=self.clock)
+        self.client = self._client(self.log)
         self.driver = Driver(self.client, self.clock)
         self.capture = Capture(self.log, self.naming, BatchReader(direct), self.clock)
         self.healed = 0.0
         """When the last fault was over."""
         self.settled_in: float | None = None
         """Seconds from then until every job had ended; None if they have not."""
+        self.moved: list[Moved] = []
+        """Positions that were set by hand."""
         self._began = self.clock.now()
         self._watching = False
         self._stop = asyncio.Event()
@@ -85,6 +94,13 @@ class Trial:
         self._supervising: asyncio.Task[None] | None = None
         self.run = self.clock.new_id()[:6]
         """First part of the ids of its jobs."""
+
+    def _opened(self) -> KafkaLog:
+        return KafkaLog.open(self.direct, clock=self.clock, options=self._options)
+
+    def _client(self, log: KafkaLog) -> Client:
+        blobs = BlobStore((self.site.folder / "state" / "blobs").as_uri())
+        return Client(log, self.naming.namespace, blobs=blobs, clock=self.clock)
 
     def plan(self) -> Plan:
         """What the workers make of the topology."""
@@ -119,6 +135,11 @@ class Trial:
         self._feeding = asyncio.create_task(
             self.driver.feed(make or self.job, self.rate, self._stop), name="chaos.feed"
         )
+
+    def send_anew(self) -> None:
+        """Whoever submits jobs from now on knows the cluster as it is now."""
+        self._sender = self._opened()
+        self.driver.client = self._client(self._sender)
 
     async def warm(self, seconds: float = WARM) -> None:
         """The load has run for so long, counted from the first row it wrote."""
@@ -188,6 +209,8 @@ class Trial:
 
     async def judged(self, *, settled: bool = True) -> Judged:
         """The checker's word on all of it. The trial is over then."""
+        if not settled:
+            await self._end_work()
         await self.capture.stop()
         return await judge(
             self.capture,
@@ -198,7 +221,15 @@ class Trial:
             began=self._began,
             ended=self.clock.now(),
             logs=self.site.folder.glob("*.log"),
+            moved=self.moved,
         )
+
+    async def _end_work(self) -> None:
+        """Nobody writes any more: of a transaction that was under way when the capture came to its
+        end, it would have seen one topic and not the other."""
+        self._cease()
+        self.site.close()
+        await self.clock.sleep(QUIET)
 
     def statuses(self) -> Mapping[str, str]:
         """Job → the code of its status, for those that have ended, by the ledger as it was read."""
@@ -225,24 +256,33 @@ class Trial:
 
     async def close(self) -> None:
         """No process of it is left, nothing is open."""
+        await asyncio.gather(*self._cease(), return_exceptions=True)
+        await self.driver.stop()
+        self.site.close()
+        await self.capture.close()
+        with suppress(LogError):
+            await self._delete_topics()
+            if self.tidy:
+                await self._delete_groups()
+        if self._sender is not None:
+            await self._sender.close()
+        await self.log.close()
+
+    def _cease(self) -> list[asyncio.Task[None]]:
+        """No jobs come, nobody is started again; what is left of both ends soon."""
         self._stop.set()
         tasks = [task for task in (self._feeding, self._supervising) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.site.close()
-        with suppress(LogError):
-            await self.capture.stop()
-        with suppress(LogError):
-            await self._tidy()
-        await self.log.close()
+        return tasks
 
-    async def _tidy(self) -> None:
-        """No topic and no group of the trial is left on the cluster."""
+    async def _delete_topics(self) -> None:
         mine = f"{self.naming.prefix}."
         await self.log.delete_topics(
             [name for name in await self.log.topics() if name.startswith(mine)]
         )
+
+    async def _delete_groups(self) -> None:
         groups = [self.naming.keeper_group]
         groups += [self.naming.pool_group(pool) for pool in {p.pool for p in self.plan().parts}]
         until = self.clock.monotonic() + SEATS
@@ -263,8 +303,10 @@ async def trial(
     direct: str = "",
     rate: float = RATE,
     options: Options = MappingProxyType({}),
+    tidy: bool = True,
 ) -> AsyncIterator[Trial]:
-    """A trial in a folder of its own. `direct`: where the judge reads, past any proxy."""
+    """A trial in a folder of its own. `direct`: where the judge reads, past any proxy. Its
+    topics are gone in the end; `tidy`: its groups, too, for which killed workers must be missed."""
     made = Trial(
         folder,
         bootstrap,
@@ -273,6 +315,7 @@ async def trial(
         direct=direct or bootstrap,
         rate=rate,
         options=options,
+        tidy=tidy,
     )
     try:
         yield made

@@ -7,7 +7,7 @@ them. A `Step` is one committed transaction with everything that it did and all 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 
 import msgspec
@@ -201,7 +201,12 @@ class Evidence:
 
     def _follow_offsets(self) -> None:
         """What each step finished: by its own offsets, after those of all steps before it."""
+        moved = deque(self.history.moved)
         for step in self.steps:
+            while moved and moved[0].at < step.seen.ended:
+                each = moved.popleft()
+                for place, position in each.positions.items():
+                    self.final[each.group, place] = mark_of(position)
             for place, position in step.seen.offsets.items():
                 key = (step.group, place)
                 before = self.final.get(key)

@@ -321,8 +321,9 @@ async def test_a_plan_not_read_yet_costs_no_attempt(tmp_path):
     newer = "version: 2\n" + ONE
     async with Rig(tmp_path, ONE, stages={"t": lambda ctx: ctx.attempt}) as rig:
         agent = await rig.agent()
-        await rig.during(agent._control.close())
         rig.start(agent)
+        await rig.until(lambda: agent.owned)
+        await rig.during(agent._control.close())
         rig.plans.append(rig.compiled(newer))
         await rig.apply(rig.plans[1])
         rig.start(await rig.keeper())

@@ -43,7 +43,7 @@ async def test_the_first_member_notes_the_beginning_of_every_partition():
 
     assert begun.positions == {FIRST: 2}
     assert other.positions == {SECOND: 2}, "the end of when the first one came"
-    assert [note.key for note in other.notes] == [b"source/orders/1"]
+    assert [note.key for note in other.notes] == [b"begun/t.p.source/orders/1"]
 
 
 async def test_a_partition_that_is_added_later_is_read_from_its_beginning():
@@ -68,7 +68,7 @@ async def test_a_partition_that_was_begun_and_has_no_position_is_lost():
     assert "from 2 on; it holds 0 to 2" in again.lost[FIRST].message
 
 
-@pytest.mark.parametrize("deleted", [b"source/orders/0"])
+@pytest.mark.parametrize("deleted", [b"begun/t.p.source/orders/0"])
 async def test_who_deletes_the_notes_begins_anew(deleted):
     """What `streams explain K091` says."""
     async with starts() as (log, found):

@@ -466,3 +466,19 @@ async def test_a_new_topic_is_shared_out_and_a_deleted_one_is_lost():
     await settle(member)
 
     assert set(member.owned) == {A0, b0}
+
+
+@in_virtual_time
+async def test_a_group_whose_offsets_were_deleted_stands_nowhere():
+    """Row 26: the next member hears of no position; nobody deletes those of a group at work."""
+    log = await log_with("a")
+    member = await Member.of(log, "x", "a")
+    await settle(member)
+    with pytest.raises(LogError) as raised:
+        await log.delete_groups(["g"])
+    assert raised.value.code == "K027"
+
+    await member.consumer.close()
+    await log.set_positions("g", {A0: Committed(3, "m")})
+    await log.delete_groups(["g", "unknown"])
+    assert await log.positions("g") == {}
