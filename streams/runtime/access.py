@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -60,10 +60,10 @@ def acls(
 ) -> list[Acl]:
     """Everything that a worker, `apply` and a client need for the pipeline; `sources` are topics of
     others that it reads."""
-    groups = list(groups)
+    groups, sources = list(groups), list(sources)
     names = [spec.name for spec in wanted]
     return [
-        *(Acl("worker", "topic", name, _of_worker(naming, name)) for name in names),
+        *(Acl("worker", "topic", name, _of_worker(naming, name, sources)) for name in names),
         *(Acl("worker", "topic", name, ("read",)) for name in sources),
         *(Acl("worker", "group", group, ("read",)) for group in groups),
         *(
@@ -82,11 +82,11 @@ def acls(
     ]
 
 
-def _of_worker(naming: Naming, topic: str) -> tuple[str, ...]:
+def _of_worker(naming: Naming, topic: str, sources: Collection[str]) -> tuple[str, ...]:
     if topic in (naming.ledger, naming.control):
         return ("read", "write", "describe_configs")
-    if topic == naming.intake:
-        return ("read", "describe_configs")
+    if topic == naming.intake:  # what is read of others is submitted there
+        return ("read", "write", "describe_configs") if sources else ("read", "describe_configs")
     if topic in (naming.done, naming.dead):
         return ("write", "describe_configs")
     # What is finished is deleted below the frontier.

@@ -30,10 +30,17 @@ def test_a_plan_that_reads_the_topics_of_others_has_a_group_for_it():
     assert groups(NAMING, [plan])[-1] == NAMING.source_group
 
 
+def test_a_worker_writes_to_the_intake_only_what_it_reads_of_others():
+    """Without a source it submits nothing."""
+    found = acls(NAMING, topics(NAMING, [PLAN], 2), groups(NAMING, [PLAN]))
+    (intake,) = [each for each in found if each.role == "worker" and each.name == "ns.p.intake"]
+    assert intake.operations == ("read", "describe_configs")
+
+
 def test_a_worker_may_do_what_it_does_and_no_more():
-    """Least privilege: it never writes to the intake, nor reads what only users read."""
+    """Least privilege: it does not read what only users read."""
     assert of("worker") == {
-        "ns.p.intake": ("literal", ("read", "describe_configs")),
+        "ns.p.intake": ("literal", ("read", "write", "describe_configs")),
         "ns.p.hold": ("literal", ("read", "write", "delete", "describe_configs")),
         "ns.p.ledger": ("literal", ("read", "write", "describe_configs")),
         "ns.p.control": ("literal", ("read", "write", "describe_configs")),
