@@ -134,6 +134,8 @@ def apply(
     if dry_run:
         before = run(outlooks(files))
         print_plan(before, output)
+        if any(each.refused for each in before):
+            raise typer.Exit(1)
     else:
         before, after = run(applied(files, sure=yes))
         print_applied(before, after, output)

@@ -178,8 +178,9 @@ def test_in_production_a_worker_makes_nothing_and_refuses_what_is_unsafe(kafka, 
     folder.run("apply", folder.file, "--kafka", kafka)
     unsafe = folder.run("worker", folder.file, "--kafka", kafka, **production)
     planned = folder.run("plan", folder.file, "--kafka", kafka, "-o", "json", **production)
+    dry = folder.run("apply", folder.file, "--kafka", kafka, "--dry-run", **production)
 
-    assert (new.code, unsafe.code, planned.code) == (1, 1, 1)
+    assert (new.code, unsafe.code, planned.code, dry.code) == (1, 1, 1, 1)
     assert "error[K080]: 8 topics of pipeline p missing:" in new.err
     ledger = f"{folder.prefix}.ledger"
     assert f"error[K082]: topic {folder.prefix}.intake has 1 of 3 replicas\n" in unsafe.err
