@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
@@ -43,22 +44,18 @@ class KafkaGroups:
         self, group: str, places: Collection[TopicPartition] | None
     ) -> dict[TopicPartition, Committed]:
         asked = ConsumerGroupTopicPartitions(group, client_places(places) if places else None)
-        until = self._clock.monotonic() + STABLE
-        while True:
-            futures = self._admin.client.list_consumer_group_offsets(
+        about = f"positions of {group}"
+        outcome, error = await self._asked(
+            lambda: self._admin.client.list_consumer_group_offsets(
                 [asked], require_stable=True, request_timeout=STABLE
-            )
-            (outcome,) = (await ended(futures)).values()
-            error = _first_error(outcome)
-            if error is None:
-                found = {place_of(each): committed_of(each) for each in outcome.topic_partitions}
-                return {place: at for place, at in found.items() if at is not None}
-            if error.code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return {}
-            trouble = failure(error, f"positions of {group}")
-            if not isinstance(trouble, LogUnavailable) or self._clock.monotonic() > until:
-                raise trouble
-            await self._clock.sleep(0.1)
+            ),
+            about,
+        )
+        if error is not None:
+            _raise_unless_unknown(error, about)
+            return {}
+        found = {place_of(each): committed_of(each) for each in outcome.topic_partitions}
+        return {place: at for place, at in found.items() if at is not None}
 
     async def _assigned(self, group: str) -> list[TopicPartition]:
         """What its members have."""
@@ -79,16 +76,18 @@ class KafkaGroups:
         asked = ConsumerGroupTopicPartitions(group, client_positions(positions))
         # The seat of a member that has closed is kept for its session.
         until = self._clock.monotonic() + self._options.seat_seconds
+        about = f"setting positions of {group}"
         while True:
-            futures = self._admin.client.alter_consumer_group_offsets(
-                [asked], request_timeout=REQUEST
+            _, error = await self._asked(
+                lambda: self._admin.client.alter_consumer_group_offsets(
+                    [asked], request_timeout=REQUEST
+                ),
+                about,
             )
-            (outcome,) = (await ended(futures)).values()
-            error = _first_error(outcome)
             if error is None:
                 return
             if error.code() not in LOST_GROUP and error.code() != KafkaError.NON_EMPTY_GROUP:
-                raise failure(error, f"setting positions of {group}")
+                raise failure(error, about)
             if self._clock.monotonic() > until:
                 break
             await self._clock.sleep(0.2)
@@ -100,15 +99,15 @@ class KafkaGroups:
 
     async def delete(self, groups: Collection[str]) -> None:
         """They are gone with all their positions; unknown ones are no error, one with members is."""
-        if not groups:
-            return
-        futures = self._admin.client.delete_consumer_groups(list(groups), request_timeout=REQUEST)
-        for group, outcome in (await ended(futures)).items():
-            if isinstance(outcome, KafkaException):
-                if error_of(outcome).code() != KafkaError.GROUP_ID_NOT_FOUND:
-                    raise failure(error_of(outcome), f"deleting {group}")
-            elif isinstance(outcome, BaseException):
-                raise outcome
+        for group in groups:
+            _, error = await self._asked(
+                partial(
+                    self._admin.client.delete_consumer_groups, [group], request_timeout=REQUEST
+                ),
+                f"deleting {group}",
+            )
+            if error is not None:
+                _raise_unless_unknown(error, f"deleting {group}")
 
     async def members(self, group: str) -> list[str]:
         """Who is in the group now, sorted."""
@@ -116,22 +115,38 @@ class KafkaGroups:
         return sorted(each.group_instance_id or each.client_id for each in found)
 
     async def _described(self, group: str) -> list[Any]:
-        """Its members, as the broker shows them. A coordinator that only just became one is waited
-        for until it has read who they are."""
+        """Its members, as the broker shows them."""
+        about = f"members of {group}"
+        outcome, error = await self._asked(
+            lambda: self._admin.client.describe_consumer_groups([group], request_timeout=REQUEST),
+            about,
+        )
+        if error is not None:
+            _raise_unless_unknown(error, about)
+            return []
+        return list(outcome.members)
+
+    async def _asked(self, ask: Callable[[], Any], about: str) -> tuple[Any, KafkaError | None]:
+        """What is answered of one group, and the error in it. A coordinator that only just became
+        one is waited for, until it has read what it is asked about."""
         until = self._clock.monotonic() + STABLE
         while True:
-            futures = self._admin.client.describe_consumer_groups([group], request_timeout=REQUEST)
-            (outcome,) = (await ended(futures)).values()
-            if not isinstance(outcome, BaseException):
-                return list(outcome.members)
-            if not isinstance(outcome, KafkaException):
-                raise outcome
-            if error_of(outcome).code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return []
-            trouble = failure(error_of(outcome), f"members of {group}")
-            if not isinstance(trouble, LogUnavailable) or self._clock.monotonic() > until:
+            (outcome,) = (await ended(ask())).values()
+            error = _first_error(outcome)
+            if error is None:
+                return outcome, None
+            trouble = failure(error, about)
+            if not isinstance(trouble, LogUnavailable):
+                return None, error
+            if self._clock.monotonic() > until:
                 raise trouble
             await self._clock.sleep(0.1)
+
+
+def _raise_unless_unknown(error: KafkaError, about: str) -> None:
+    """A group that is not there has no members and no positions, which is no fault."""
+    if error.code() != KafkaError.GROUP_ID_NOT_FOUND:
+        raise failure(error, about)
 
 
 def _first_error(outcome: Any) -> KafkaError | None:
@@ -140,4 +155,5 @@ def _first_error(outcome: Any) -> KafkaError | None:
         return error_of(outcome)
     if isinstance(outcome, BaseException):
         raise outcome
-    return next((each.error for each in outcome.topic_partitions if each.error), None)
+    places = getattr(outcome, "topic_partitions", ())
+    return next((each.error for each in places if each.error), None)
