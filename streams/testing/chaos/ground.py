@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 from streams.broker.devbroker.broker import Broker, find_broker, start_broker, stop_broker
+from streams.clock import SystemClock
 from streams.testing.chaos.proxy import HOST, Proxy
 
 LISTENER = "WORKERS"
@@ -29,6 +30,8 @@ class Ground:
         self._broker: Broker | None = None
         self._bootstrap = ""
         self._for_workers = ""
+        self._dying: set[int] = set()
+        self._clock = SystemClock()
 
     @property
     def direct(self) -> str:
@@ -79,6 +82,7 @@ class Ground:
         for each in found.nodes if found is not None else ():
             if node is None or each.id == node:
                 os.kill(each.pid, signal.SIGKILL)
+                self._dying.add(each.id)
 
     def fill_disk(self, node: int) -> None:
         """The node can write nothing more to any file. A limit of its process does that, without
@@ -104,11 +108,14 @@ class Ground:
         await self._begin(self._broker.nodes[0].port)
 
     async def _begin(self, port: int) -> None:
-        found = find_broker(self.folder)
+        # Killed is not gone yet: who still counts as running would not be started.
+        while self._dying & self.running():
+            await self._clock.sleep(0.01)
+        self._dying.clear()
         self._broker = await asyncio.to_thread(
             start_broker,
             self.folder,
-            port=None if found is not None else port,
+            port=port,
             size=self._nodes,
             properties=self._properties,
             record_archive=False,
