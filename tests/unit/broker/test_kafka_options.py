@@ -27,6 +27,7 @@ def test_a_producer_is_idempotent_and_hashes_keys_as_kafka_does():
     assert config["enable.idempotence"] is True
     assert config["partitioner"] == "murmur2_random"
     assert config["linger.ms"] == 0
+    assert config["retry.backoff.ms"] == 2  # each commit under load meets CONCURRENT_TRANSACTIONS
     assert config["transaction.timeout.ms"] == 10_000
     assert config["transactional.id"] == "id"
 
